@@ -1,0 +1,57 @@
+# The two commands of the README, and what the gate runs. GNU make, Python >= 3.11.
+#   make reproduce   environment, data, then the thread's run
+#   make setup       environment and data
+#   make test        environment and every test
+# A CPU-only build of torch:  make setup TORCH_INDEX=https://download.pytorch.org/whl/cpu
+
+PYTHON ?= python3
+VENV ?= .venv
+TORCH_INDEX ?=
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.PHONY: help setup reproduce test lint types contracts check mutants bench clean
+help:
+	@sed -n 's/^#   //p' Makefile
+
+$(VENV)/.package: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "expected Python >= 3.11, got $$($(PYTHON) -V 2>&1); name another: make PYTHON=python3.12"; exit 2; }
+	@$(PYTHON) -m venv $(VENV) || { echo "expected Python with venv; on Debian: apt install python3-venv"; exit 2; }
+	$(PIP) install -q -c constraints.txt torch $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
+	$(PIP) install -q -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.developer: $(VENV)/.package
+	$(PIP) install -q -c constraints.txt -e '.[test,lint]'
+	@touch $@
+
+setup: $(VENV)/.package
+	$(BIN)/normlab data fashion-mnist
+
+reproduce: setup
+	$(BIN)/normlab train --plot curve.png
+
+test: $(VENV)/.developer
+	$(BIN)/normlab data fashion-mnist
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+lint: $(VENV)/.developer
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.developer
+	$(BIN)/mypy
+
+contracts: $(VENV)/.developer
+	$(BIN)/lint-imports
+
+check: lint types contracts
+
+mutants: $(VENV)/.developer
+	$(BIN)/python tests/mutants.py src/normlab/norms/batch.py tests/norms/test_batch.py
+
+bench: $(VENV)/.package
+	$(BIN)/python -m normlab.bench.batch_norm
+
+clean:
+	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis

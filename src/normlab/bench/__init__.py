@@ -1,0 +1,1 @@
+"""The measurements behind every speed that is claimed: `python -m normlab.bench.NAME`."""

@@ -1,0 +1,110 @@
+"""normlab doctor: what works here, what is missing, what to do."""
+
+import importlib.metadata
+import json as json_lines
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+from rich.console import Console
+
+from normlab.errors import one_line
+
+Finding = tuple[bool, str, str]
+"""Whether it is well, what is there, and what to do if not."""
+
+
+def doctor(*, json: Annotated[bool, Parameter(negative="")] = False) -> None:
+    """Look at python, torch, the compiler, the kernels, the data and the store. Exit code 2 if a need is not met.
+
+    Args:
+        json: end with one line of JSON.
+
+    """
+    console = Console(soft_wrap=True, highlight=False)
+    report: dict[str, Any] = {}
+    for name, well, found, do in _findings():
+        report[name] = {"ok": well, "found": found, "do": do}
+        if not json:
+            mark = "[green]ok  [/]" if well else "[yellow]look[/]"
+            console.print(f"{mark} [bold]{name}[/]: ", end="")
+            console.print(found + (f"; {do}" if do else ""), markup=False)
+    if json:
+        print(json_lines.dumps(report))
+    if not (report["python"]["ok"] and report["torch"]["ok"] and report["store"]["ok"]):
+        raise SystemExit(2)
+
+
+def _findings() -> Iterator[tuple[str, bool, str, str]]:
+    checks: dict[str, Callable[[], Finding]] = {
+        "python": _python,
+        "torch": _torch,
+        "compiler": _compiler,
+        "kernels": _kernels,
+        "data": _data,
+        "store": _store,
+    }
+    for name, check in checks.items():
+        try:
+            yield name, *check()
+        except Exception as error:  # a doctor reports what fails
+            yield name, False, one_line(error), ""
+
+
+def _python() -> Finding:
+    return (
+        True,
+        f"{platform.python_version()} at {sys.executable}, {platform.platform()}, {os.cpu_count()} cores",
+        "",
+    )
+
+
+def _torch() -> Finding:
+    try:
+        import torch
+    except ImportError as error:
+        return False, one_line(error), "pip install 'torch>=2.10'"
+    devices = ["cpu", *(["cuda"] * torch.cuda.is_available()), *(["mps"] * torch.backends.mps.is_available())]
+    found = (
+        f"{importlib.metadata.version('torch')}, {torch.get_num_threads()} threads, "
+        f"{torch.backends.cpu.get_cpu_capability()}, devices {', '.join(devices)}"
+    )
+    major, minor = map(int, torch.__version__.split(".")[:2])
+    return (
+        (major, minor) >= (2, 10),
+        found,
+        "" if (major, minor) >= (2, 10) else "normlab needs torch >= 2.10",
+    )
+
+
+def _compiler() -> Finding:
+    for name in (os.environ.get("CXX"), "c++", "g++", "clang++", "cl"):
+        if name and (path := shutil.which(name)):
+            return True, path, ""
+    return False, "none", "nothing of this version needs one"
+
+
+def _kernels() -> Finding:
+    return True, "torch's own operators (this version brings no native ones)", ""
+
+
+def _data() -> Finding:
+    from normlab.data import NAMES, describe
+
+    facts = [describe(name) for name in NAMES]
+    bad = [fact.name for fact in facts if fact.status != "verified"]
+    found = ", ".join(f"{fact.name} {fact.status}" for fact in facts)
+    return not bad, found, f"normlab data {' '.join(bad)}" if bad else ""
+
+
+def _store() -> Finding:
+    from normlab.store import Runs
+
+    runs = Runs()
+    if not runs.path.exists():
+        return True, f"none yet; the first run makes {runs.path}", ""
+    return True, f"{len(runs.list())} runs in {runs.path}", ""

@@ -1,0 +1,144 @@
+"""normlab runs: what was trained."""
+
+import csv
+import io
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import cyclopts
+from cyclopts import Parameter
+from rich.console import Console
+
+from normlab.cli.tables import print_table
+from normlab.store import Record, Runs
+from normlab.store.files import write_atomically
+
+runs = cyclopts.App(name="runs", help="List, show and export what was trained.", help_format="plaintext")
+
+Store = Annotated[Path | None, Parameter(help="the runs store. Default: runs.db in NORMLAB_HOME")]
+Json = Annotated[bool, Parameter(negative="", help="end with one line of JSON")]
+
+
+@runs.command(name="list")
+def list_runs(*, store: Store = None, json: Json = False) -> None:
+    """Every run, oldest first: its id, recipe and result."""
+    import json as json_lines
+
+    found = Runs(store)
+    rows = [row(finished, record) for finished, record in found.list()]
+    if json:
+        print(json_lines.dumps(rows))
+        return
+    shown = (
+        "trial",
+        "finished",
+        "model",
+        "data",
+        "lr",
+        "epochs",
+        "seed",
+        "loss",
+        "train_acc",
+        "test_acc",
+        "examples_per_s",
+    )
+    if rows:
+        print_table(shown, [[_brief(each[name]) for name in shown] for each in rows])
+    else:
+        print(f"no runs in {found.path} yet: try `normlab train --data digits --epochs 3 --batch-size 64`")
+
+
+@runs.command
+def show(trial: str, /, *, store: Store = None, json: Json = False) -> None:
+    """One run, whole.
+
+    Args:
+        trial: its id, or as many of the first digits as tell it from the others.
+
+    """
+    record = Runs(store).get(trial)
+    if json:
+        print(record.model_dump_json())
+        return
+    console = Console(soft_wrap=True, highlight=False)
+    for title, part in (("recipe", record.recipe), ("timing", record.timing)):
+        console.print(f"[bold]{title}[/]")
+        for name, value in part.model_dump().items():
+            console.print(f"  {name}: ", end="")
+            console.print(str(value), markup=False)
+    console.print("[bold]epochs[/]")
+    epochs = [epoch.model_dump() for epoch in record.result.epochs]
+    print_table(tuple(epochs[0]), [[_brief(value) for value in epoch.values()] for epoch in epochs])
+    if record.result.precise:
+        console.print("[bold]under recomputed statistics[/]")
+        precise = record.result.precise.model_dump()
+        print_table(tuple(precise), [[_brief(value) for value in precise.values()]])
+    console.print(f"parameters: {record.result.parameters}; trial {record.trial}")
+    console.print(", ".join(f"{name} {value}" for name, value in (record.versions | record.machine).items()))
+
+
+@runs.command
+def export(
+    *,
+    format: Literal["csv", "jsonl"] = "csv",
+    output: Path | None = None,
+    store: Store = None,
+) -> None:
+    """All runs as a table (csv: a line a run) or whole (jsonl: a JSON object a line, every epoch in it).
+
+    Args:
+        format: csv or jsonl.
+        output: the file. Default: standard output.
+
+    """
+    found = Runs(store).list()
+    if format == "jsonl":
+        text = "".join(record.model_dump_json() + "\n" for _, record in found)
+    else:
+        rows = [row(finished, record) for finished, record in found]
+        buffer = io.StringIO()
+        writer = csv.DictWriter(buffer, fieldnames=list(rows[0]) if rows else ["trial"], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        text = buffer.getvalue()
+    if output is None:
+        sys.stdout.write(text)
+    else:
+        write_atomically(output, text.encode())
+        print(f"{len(found)} runs: {output.resolve()}")
+
+
+def row(finished: str, record: Record) -> dict[str, Any]:
+    """A record as one flat row."""
+    import json
+
+    last, precise = record.last, record.result.precise
+    recipe = {
+        name: json.dumps(value) if isinstance(value, dict | list) else value
+        for name, value in record.recipe.model_dump(mode="json").items()
+    }
+    return {
+        "trial": record.trial,
+        "finished": finished,
+        **recipe,
+        "loss": last.train_loss,
+        "train_acc": last.train_accuracy,
+        "validation_acc": last.validation_accuracy,
+        "test_acc": last.test_accuracy,
+        "precise_train_acc": precise and precise.train_accuracy,
+        "precise_validation_acc": precise and precise.validation_accuracy,
+        "precise_test_acc": precise and precise.test_accuracy,
+        "nonfinite_step": record.result.nonfinite and record.result.nonfinite.step,
+        "parameters": record.result.parameters,
+        "examples_per_s": record.timing.examples_per_s,
+        "seconds": record.timing.seconds,
+        **{f"version_{name}": version for name, version in record.versions.items()},
+        **{f"machine_{name}": value for name, value in record.machine.items()},
+    }
+
+
+def _brief(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

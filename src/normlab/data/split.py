@@ -1,0 +1,152 @@
+"""Splits: labelled examples in mini-batches, from tensors or from a user's DataLoader."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from normlab.errors import NormlabError
+
+
+def _features(x: Tensor, *, own: bool) -> Tensor:
+    """What a network reads: bytes in [0, 1], as in the book; floats as they are, copied unless `own`."""
+    if x.dtype == torch.uint8:
+        return x.to(torch.float32).div_(255)
+    return x if own else x.clone()
+
+
+def check(x: object, y: object, what: str = "examples") -> None:
+    """Raises NormlabError unless `x` (N, *shape) and `y` (N,) are features and their class labels."""
+    if not isinstance(x, Tensor) or not (x.dtype == torch.uint8 or x.is_floating_point()):
+        raise NormlabError(f"{what} with x as a tensor of uint8 or of floats", _kind(x), "convert x to float32")
+    if x.dim() < 2:
+        got = f"shape {tuple(x.shape)}"
+        raise NormlabError(f"{what} with x of shape (N, ...)", got, "put the examples along the first axis")
+    if not isinstance(y, Tensor) or y.dtype != torch.int64:
+        raise NormlabError(f"{what} with class labels y as a tensor of int64", _kind(y), "convert y to int64")
+    if y.shape != x.shape[:1]:
+        got = f"shapes {tuple(x.shape)} and {tuple(y.shape)}"
+        do = "give one class label per example"
+        raise NormlabError(f"{what} with x of shape (N, ...) and y of shape (N,)", got, do)
+    if not len(y):
+        raise NormlabError(f"{what}, one at least", "none")
+    if (lowest := int(y.min())) < 0:
+        do = "drop these examples or number from 0"
+        raise NormlabError(f"{what} with class labels from 0 to K-1", f"a label {lowest}", do)
+
+
+def _kind(value: object) -> str:
+    return f"a tensor of {value.dtype}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """Labelled examples that lie in memory, or in a file that is mapped into it.
+
+    `x` (N, *shape) is uint8 or floating, `y` (N,) int64 class labels from 0. Raises NormlabError on
+    anything else, and on no example at all.
+    """
+
+    x: Tensor
+    y: Tensor
+
+    def __post_init__(self) -> None:
+        check(self.x, self.y)
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one example."""
+        return tuple(self.x.shape[1:])
+
+    @property
+    def classes(self) -> int:
+        """The highest label + 1."""
+        return int(self.y.max()) + 1
+
+    def subset(self, chosen: Tensor | slice) -> "Examples":
+        """The examples at these int64 indices, copied, or in this slice, not copied."""
+        return Examples(self.x[chosen], self.y[chosen])
+
+    def batches(
+        self, batch_size: int, order: Tensor | None = None, *, start: int = 0
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Mini-batches (x, y) from number `start`, at no cost for those before it; the last may be smaller.
+
+        `order` holds the int64 indices of the examples of an epoch, all of them as they lie if None.
+        uint8 becomes float32 in [0, 1], floats keep their dtype. `x` is the caller's to write into; `y` may
+        be a view.
+        """
+        count = len(self) if order is None else len(order)
+        for first in range(start * batch_size, count, batch_size):
+            chosen = slice(first, first + batch_size)
+            if order is None:
+                yield _features(self.x[chosen], own=False), self.y[chosen]
+            else:
+                rows = order[chosen]
+                yield _features(self.x.index_select(0, rows), own=True), self.y.index_select(0, rows)
+
+
+class Loaded:
+    """Labelled examples that a torch DataLoader draws; batch size, order and shuffling are the loader's own.
+
+    Reads the loader once when made, to check every batch and to find `shape` (of one example) and
+    `classes` (the highest label + 1), and leaves torch's random state and the loader's generator as they
+    were. Raises NormlabError where a batch is not (x, y) as `Examples` takes them, the shape of an example
+    varies, or nothing comes.
+    """
+
+    def __init__(self, loader: DataLoader, what: str = "a DataLoader") -> None:
+        self.loader = loader
+        self.what = what
+        own = loader.generator
+        state = own.get_state() if own is not None else None
+        shapes, highest = set(), -1
+        try:
+            with torch.random.fork_rng(devices=[]):
+                for x, y in self._draw():
+                    shapes.add(tuple(x.shape[1:]))
+                    highest = max(highest, int(y.max()))
+        finally:
+            if own is not None and state is not None:
+                own.set_state(state)
+        if len(shapes) != 1:
+            got = ", ".join(map(str, sorted(shapes)))
+            raise NormlabError(f"{self.what} with examples of one shape", got, "pad or crop the examples")
+        self.shape: tuple[int, ...] = shapes.pop()
+        self.classes = highest + 1
+
+    def __len__(self) -> int:
+        """The number of examples; TypeError, as from torch, where the loader's data set has no length."""
+        return len(self.loader.dataset)  # type: ignore[arg-type]
+
+    def batches(self, *, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """The loader's mini-batches from number `start`, drawing and dropping those before; as `Examples`.
+
+        Raises NormlabError on a loader that gives nothing.
+        """
+        for number, (x, y) in enumerate(self._draw()):
+            if number >= start:
+                yield _features(x, own=False), y
+
+    def _draw(self) -> Iterator[tuple[Tensor, Tensor]]:
+        empty = True
+        for batch in self.loader:
+            if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+                raise NormlabError(
+                    f"{self.what} with batches (x, y)", f"a {type(batch).__name__}", "collate to (x, y)"
+                )
+            x, y = batch
+            check(x, y, self.what)
+            empty = False
+            yield x, y
+        if empty:
+            raise NormlabError(
+                f"{self.what} with at least one batch each time",
+                "none",
+                "hand over one that can be read again",
+            )

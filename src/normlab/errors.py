@@ -1,0 +1,99 @@
+"""What every room raises: what was expected, what came, what to do; and the loader of what a user named."""
+
+import difflib
+import importlib
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+Choice = TypeVar("Choice")
+
+
+class NormlabError(ValueError):
+    """A mistake that its reader can mend; the command line prints it in one line and exits with 2."""
+
+    def __init__(self, expected: str, got: object, do: str = "") -> None:
+        super().__init__(f"expected {expected}, got {got}" + (f"; {do}" if do else ""))
+
+
+def one_line(error: BaseException) -> str:
+    """`ValueError: the first line of its message`, for an exception of somebody else's code."""
+    message = str(error).strip().splitlines()
+    return type(error).__name__ + (f": {message[0]}" if message else "")
+
+
+def choose(table: Mapping[str, Choice], name: object, what: str, *, own: bool = False) -> Choice:
+    """`table[name]`; NormlabError with the nearest name and all of them if there is none.
+
+    With `own` the message says that pkg.module:callable would do as well.
+    """
+    if isinstance(name, str) and name in table:
+        return table[name]
+    close = difflib.get_close_matches(str(name), table, n=1, cutoff=0.5)
+    known = f"there are {', '.join(table)}" + (", or your own as pkg.module:callable" if own else "")
+    raise NormlabError(f"a known {what}", repr(name), f"did you mean {close[0]}? {known}" if close else known)
+
+
+def is_reference(name: str) -> bool:
+    """Whether a name has the form `pkg.module:callable` of something of the user's."""
+    return ":" in name
+
+
+def bind(function: Callable[..., Any], options: Mapping[str, Any], what: str) -> None:
+    """Raises NormlabError, with the nearest name, if `function` does not take these keyword options."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError:  # a builtin that has none
+        return
+    takes = {p.name: p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+        for name in options:
+            choose(takes, name, f"option of {what}")
+    missing = [name for name, p in takes.items() if p.default is p.empty and name not in options]
+    if missing:
+        raise NormlabError(f"{what} with its options", f"none for {', '.join(missing)}", "give them as k=v")
+
+
+def load(reference: str, what: str) -> Callable[..., Any]:
+    """The callable that the user named as `pkg.module:callable`, from the working directory too.
+
+    Raises NormlabError where the module or the attribute is missing, the import raises, or what is
+    there cannot be called.
+    """
+    module_name, _, attribute = reference.partition(":")
+    if not module_name or not attribute:
+        raise NormlabError(f"{what} as pkg.module:callable", repr(reference), "name a module and a callable in it")
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
+    try:
+        found: Any = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not module_name.startswith(error.name):
+            raise NormlabError(f"{what} {reference} to import", one_line(error), "install what it needs") from error
+        raise NormlabError(
+            f"{what} in a module that can be imported",
+            f"no module named {error.name!r}",
+            f"run from the folder that holds it, or install it (looked in {here} and the environment)",
+        ) from error
+    except Exception as error:
+        raise NormlabError(f"{what} {reference} to import", one_line(error), "mend the module") from error
+    finally:
+        # What the module imports later, at call time, is still found, but shadows nothing of ours any more.
+        sys.path.remove(here)
+        if here not in sys.path:
+            sys.path.append(here)
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            public = [name for name in vars(found) if not name.startswith("_")]
+            close = difflib.get_close_matches(part, public, n=1)
+            raise NormlabError(
+                f"{what} {attribute!r} in {module_name}",
+                f"no such name in {getattr(found, '__file__', None) or module_name}",
+                f"did you mean {close[0]}?" if close else f"it has {', '.join(public) or 'nothing'}",
+            )
+        found = getattr(found, part)
+    if not callable(found):
+        raise NormlabError(f"a callable as {what}", f"{reference}, which is a {type(found).__name__}")
+    return found

@@ -1,0 +1,5 @@
+"""The functional door onto `norms/`: pure functions that mutate nothing."""
+
+from normlab.norms.batch import batch_norm
+
+__all__ = ["batch_norm"]

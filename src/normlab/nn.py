@@ -1,0 +1,62 @@
+"""The module door onto `norms/`: layers with torch.nn's signatures, and `make_norm`, which makes any by name."""
+
+import functools
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+import normlab.norms
+from normlab.errors import NormlabError, choose, is_reference, load, one_line
+from normlab.norms.batch import BatchNorm1d, BatchNorm2d, BatchNorm3d
+
+__all__ = ["BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "find_norm", "make_norm", "norm_names"]
+
+DIMENSIONS = (1, 2, 3)
+
+
+def make_norm(name: str, num_features: int, dim: int, **options: Any) -> nn.Module:
+    """A normalization layer for (N, num_features, *spatial) with `dim` spatial dimensions or, for dim 1, none.
+
+    `name` is one of `norm_names()` ("none" is the identity), or the user's own layer class as
+    pkg.module:callable, which gets `num_features` first, and `dim` if its signature has it.
+
+    Raises NormlabError on an unknown name, an option the layer does not have, or what is no layer.
+    """
+    layer = find_norm(name)[dim]
+    if is_reference(name) and "dim" in inspect.signature(layer).parameters:
+        options = {"dim": dim, **options}
+    try:
+        made = layer(num_features, **options)
+    except NormlabError:
+        raise
+    except Exception as error:
+        raise NormlabError(f"{name}({num_features}) to make a layer", one_line(error), "mend its options") from error
+    if not isinstance(made, nn.Module):
+        raise NormlabError(f"{name} to make an nn.Module", f"a {type(made).__name__}")
+    return made
+
+
+def find_norm(name: str) -> dict[int, Callable[..., nn.Module]]:
+    """{dim: layer class} of the normalization of this name; NormlabError if there is none."""
+    if is_reference(name):
+        return dict.fromkeys(DIMENSIONS, load(name, "a normalization layer"))
+    return choose(_families(), name, "normalization", own=True)
+
+
+def norm_names() -> list[str]:
+    """Every name that `make_norm` knows."""
+    return [*_families()]
+
+
+@functools.cache
+def _families() -> dict[str, dict[int, Callable[..., nn.Module]]]:
+    """Name to {dim: layer class}, as each file of `norms/` states it in its FAMILY."""
+    families: dict[str, dict[int, Callable[..., nn.Module]]] = {"none": dict.fromkeys(DIMENSIONS, nn.Identity)}
+    for info in pkgutil.iter_modules(normlab.norms.__path__):
+        module = importlib.import_module(f"normlab.norms.{info.name}")
+        families |= getattr(module, "FAMILY", {})
+    return families

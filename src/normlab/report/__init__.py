@@ -1,0 +1,1 @@
+"""Figures from the store alone; nothing here trains."""

@@ -1,0 +1,65 @@
+"""A chart into a file: PNG and SVG through vl-convert, HTML that works offline."""
+
+import html
+from pathlib import Path
+
+import altair
+
+from normlab.errors import NormlabError, one_line
+from normlab.store.files import write_atomically
+
+_TEMPLATE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+body {{ margin: 1rem; font-family: system-ui, sans-serif; background: #fff; color: #222 }}
+#chart {{ width: 100%; overflow-x: auto }}
+</style>
+</head>
+<body>
+<div id="chart" role="img" aria-label="{title}"></div>
+<script>{bundle}</script>
+<script>
+const spec = {spec};
+// Concatenated views have no width of their own accord; axes and labels take about 90 pixels.
+const room = document.body.clientWidth - 90;
+for (const view of spec.vconcat ?? [spec]) view.width = Math.min(view.width, room);
+vegaEmbed("#chart", spec, {{actions: false, renderer: "svg"}});
+</script>
+</body>
+</html>
+"""
+
+
+def check_target(path: Path) -> None:
+    """Raises NormlabError if no figure can be written there: the ending, or the folder."""
+    if path.suffix not in (".png", ".svg", ".html"):
+        raise NormlabError("a figure as .png, .svg or .html", repr(path.name))
+    if not path.parent.is_dir():
+        raise NormlabError("a figure in a folder that is there", str(path.parent), "make it first")
+
+
+def save(chart: altair.TopLevelMixin, path: Path, title: str) -> None:
+    """Draw a chart; the ending of the path says how, the title is that of the HTML page.
+
+    Raises NormlabError where it cannot be written.
+    """
+    import vl_convert
+
+    spec = chart.to_json(indent=None)
+    if path.suffix == ".png":
+        content = vl_convert.vegalite_to_png(spec, scale=2)
+    elif path.suffix == ".svg":
+        content = vl_convert.vegalite_to_svg(spec).encode()
+    else:
+        bundle = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed")
+        content = _TEMPLATE.format(title=html.escape(title), bundle=bundle, spec=spec.replace("</", "<\\/")).encode()
+    try:
+        write_atomically(path, content)
+    except OSError as error:
+        raise NormlabError(
+            f"to write the figure {path}", one_line(error), "free the disk, or name another file"
+        ) from error

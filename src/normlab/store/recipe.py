@@ -1,0 +1,62 @@
+"""Recipe: everything that decides a training run, validated, frozen, plain data."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+Optimizer = Literal["sgd", "momentum", "adamw"]
+Schedule = Literal["constant", "cosine", "one-cycle"]
+Precision = Literal["float32", "float64", "bfloat16"]
+
+
+class Recipe(BaseModel):
+    """A training run, described. The defaults are the thread's run: BN-LeNet on Fashion-MNIST, as in the
+    batch-normalization chapter of *Dive into Deep Learning* (all 60,000 images, SGD, lr 1.0, batch 256,
+    10 epochs).
+
+    Raises pydantic's ValidationError, with every wrong field at once, on a value out of range or a field
+    that does not exist.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    model: str = Field("lenet", min_length=1)
+    """lenet, mlp, or your own as pkg.module:callable (a function that returns an nn.Module)."""
+    model_options: dict[str, JsonValue] = {}
+    """Options of the model, as k=v."""
+    surgeries: tuple[dict[str, JsonValue], ...] = ()
+    """Changes made to the model once it is built: their names and arguments."""
+    data: str = Field("fashion-mnist", min_length=1)
+    """fashion-mnist, digits, digits-8x8, or your own as pkg.module:callable."""
+    train_examples: int | None = Field(None, ge=1)
+    """Train on a fixed random subset of this many examples. Default: all."""
+    validation: int = Field(0, ge=0)
+    """How many of the last training examples are held out for validation."""
+    optimizer: Optimizer = "sgd"
+    """The optimizer: plain SGD, SGD with momentum, or AdamW."""
+    lr: float = Field(1.0, gt=0, allow_inf_nan=False)
+    """Learning rate."""
+    schedule: Schedule = "constant"
+    """Learning rate over the run."""
+    momentum: float = Field(0.9, ge=0, lt=1, allow_inf_nan=False)
+    """Momentum of the optimizer `momentum`."""
+    weight_decay: float = Field(0.0, ge=0, allow_inf_nan=False)
+    """Weight decay (L2 for sgd and momentum, decoupled for adamw)."""
+    decay_all: bool = False
+    """Decay normalization parameters and biases too."""
+    batch_size: int = Field(256, ge=1)
+    """Examples per step."""
+    epochs: int = Field(10, ge=1)
+    """Passes over the training data."""
+    seed: int = Field(0, ge=0, lt=2**63)
+    """Seed of initial weights, shuffling and dropout."""
+    dtype: Precision = "float32"
+    """Arithmetic; in bfloat16 the normalization layers keep float32 parameters and statistics."""
+    device: str = Field("auto", min_length=1)
+    """auto, cpu, cuda, cuda:N or mps."""
+    threads: int | None = Field(None, ge=1, le=1024)
+    """CPU threads of torch. Default: as many as torch takes."""
+
+    def replace(self, **changes: Any) -> "Recipe":
+        """This recipe with some fields changed, validated again."""
+        return Recipe(**{**self.model_dump(), **changes})

@@ -1,0 +1,38 @@
+"""Which modules of a model are meant by the name of a norm."""
+
+from torch import nn
+
+from normlab.errors import NormlabError
+
+BatchNorm = nn.modules.batchnorm._BatchNorm
+"""Torch's and ours, any dimension, synchronized included."""
+
+
+def batch_norms(model: nn.Module) -> dict[str, BatchNorm]:
+    """Path to layer, in order of registration; a layer used under several names appears once."""
+    return {path: module for path, module in model.named_modules() if isinstance(module, BatchNorm)}
+
+
+def dimension(norm: nn.Module) -> int:
+    """Spatial dimensions, as `make_norm` takes them: 1 for BatchNorm1d, 2 for BatchNorm2d and so on."""
+    for dim, kind in ((1, nn.BatchNorm1d), (2, nn.BatchNorm2d), (3, nn.BatchNorm3d)):
+        if isinstance(norm, kind):
+            return dim
+    return 2  # SyncBatchNorm takes any; images are what it is for
+
+
+def parents(model: nn.Module, path: str) -> list[tuple[nn.Module, str]]:
+    """Every (parent, attribute) that holds the module at `path`: a shared one has several.
+
+    Raises NormlabError for the root, which nothing holds.
+    """
+    if not path:
+        raise NormlabError(
+            "a norm inside a model",
+            f"the model itself, a {type(model).__name__}",
+            "wrap it: nn.Sequential(model)",
+        )
+    target = model.get_submodule(path)
+    return [
+        (parent, name) for parent in model.modules() for name, child in parent._modules.items() if child is target
+    ]

@@ -1,0 +1,48 @@
+"""Where and in which arithmetic a recipe runs; what it borrows goes back."""
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+from normlab.errors import NormlabError, one_line
+from normlab.store import Recipe
+from normlab.surgery.find import BatchNorm
+
+
+def resolve(recipe: Recipe) -> Recipe:
+    """The recipe with nothing left `auto`: the device that there is, the number of threads.
+
+    Raises NormlabError for a device that is not there.
+    """
+    device = recipe.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise NormlabError(
+            "a device of this machine", f"{device!r} ({one_line(error)})", "take auto or cpu"
+        ) from error
+    return recipe.replace(device=device, threads=recipe.threads or torch.get_num_threads())
+
+
+@contextlib.contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Torch's CPU threads, for a while."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def place(model: nn.Module, recipe: Recipe) -> None:
+    """Move a model to the recipe's device and dtype, in place. Batch norms never go below float32."""
+    model.to(torch.device(recipe.device), getattr(torch, recipe.dtype))
+    if recipe.dtype == "bfloat16":
+        for module in model.modules():
+            if isinstance(module, BatchNorm):
+                module.float()

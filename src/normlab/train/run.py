@@ -1,0 +1,225 @@
+"""train(recipe) -> Record: the loop."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from normlab import models
+from normlab.data import Examples, Loaded
+from normlab.store import Epoch, Precise, Recipe, Record, Result, Timing, trial_id
+from normlab.store.record import NonFinite
+from normlab.store.trial import machine, versions
+from normlab.train import checkpoint
+from normlab.train.device import resolve, threads
+from normlab.train.evaluate import BATCH, evaluate, evaluate_precisely, finite
+from normlab.train.observer import Interrupted, Observer
+from normlab.train.optimizer import learning_rate, make_optimizer
+from normlab.train.prepare import forward, prepare, to_device
+from normlab.train.progress import WARMUP_STEPS, Progress, Sums
+
+
+def train(
+    recipe: Recipe,
+    *,
+    checkpoints: Path | None = None,
+    resume: bool = False,
+    interrupted_to: Path | None = None,
+    stop: Callable[[], bool] = lambda: False,
+    observer: Observer | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> Record:
+    """Train as the recipe says. The same recipe on the same machine gives the same `result`, bit for bit.
+
+    Args:
+        recipe: what to train, on what, how.
+        checkpoints: a folder for a checkpoint after every epoch.
+        resume: go on from the newest checkpoint of `checkpoints` (else of `interrupted_to`), if there is
+            one, bitwise as if never stopped.
+        interrupted_to: takes the checkpoint of a stopped run where `checkpoints` is not given: its trial's
+            folder in it.
+        stop: asked at every step and batch of evaluation; once it says True the run leaves a checkpoint.
+        observer: is told of steps and epochs.
+        say: is told, in a line, what a person should know.
+
+    Raises:
+        NormlabError: something that the user named is wrong, missing or does not fit.
+        Interrupted: `stop` said so.
+
+    """
+    recipe = resolve(recipe)
+    with threads(recipe.threads or 1), models.borrowed(torch.device(recipe.device)):
+        run = _Run(recipe, stop, observer or Observer(), say)
+        folder = checkpoints or (interrupted_to and interrupted_to / run.trial)
+        if resume and folder:
+            run.resume(folder)
+        try:
+            return run.finish(checkpoints)
+        except _Stopped:
+            if folder is None:
+                raise KeyboardInterrupt from None
+            raise Interrupted(run.save(folder)) from None
+        finally:
+            run.observer.end()
+
+
+class _Stopped(Exception):  # noqa: N818 - a signal
+    """The run was asked to stop, at a point from which it can go on."""
+
+
+class _Run:
+    """A run in flight: what was prepared, and where it stands."""
+
+    def __init__(
+        self, recipe: Recipe, stop: Callable[[], bool], observer: Observer, say: Callable[[str], None]
+    ) -> None:
+        self.started = time.perf_counter()
+        self.recipe = recipe
+        self.trial = trial_id(recipe)
+        self.dataset, self.model = prepare(recipe, say)
+        self.optimizer = make_optimizer(self.model, recipe)
+        self.stop = stop
+        self.observer = observer
+        self.say = say
+        self.progress = Progress()
+        self.steps_here = 0
+
+    def finish(self, checkpoints: Path | None) -> Record:
+        """All epochs that are left, then the evaluation under recomputed statistics."""
+        progress = self.progress
+        self.observer.begin(self.recipe, self._steps_per_epoch(), len(progress.epochs))
+        with models.DropoutStreams(self.model, self.recipe.seed, torch.device(self.recipe.device)) as streams:
+            while len(progress.epochs) < self.recipe.epochs and not progress.nonfinite:
+                self._steps(streams)
+                progress.epochs.append(self._epoch())
+                progress.sums = Sums()
+                self.observer.epoch(progress.epochs[-1], progress.examples_per_s)
+                if checkpoints:
+                    self.save(checkpoints)
+        precise = None
+        if not progress.nonfinite:
+            self.observer.recalibrating()
+            precise = evaluate_precisely(self.model, self.dataset, self._feed)
+        return self._record(precise)
+
+    def save(self, folder: Path) -> Path:
+        """Leave a checkpoint of this very state."""
+        now = time.perf_counter()
+        self.progress.seconds += now - self.started
+        self.started = now
+        return checkpoint.save(folder, self.trial, self.recipe, self.progress, self.model, self.optimizer)
+
+    def resume(self, folder: Path) -> None:
+        """Go on from the newest checkpoint of the folder; from the start, and saying so, where there is none."""
+        progress = checkpoint.restore(folder, self.trial, self.recipe, self.model, self.optimizer)
+        if progress is None:
+            self.say(f"no checkpoint in {folder} yet: starting at the beginning")
+            return
+        self.progress = progress
+        steps = f" and {progress.sums.steps} steps" if progress.sums.steps else ""
+        self.say(f"resumed after {len(progress.epochs)} of {self.recipe.epochs} epochs{steps}")
+
+    def _steps(self, streams: models.DropoutStreams) -> None:
+        """The steps that are left of the epoch, or those up to a loss that is no number."""
+        recipe, progress, sums = self.recipe, self.progress, self.progress.sums
+        epoch = len(progress.epochs)
+        steps_per_epoch = self._steps_per_epoch() or 1
+        parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        batches = self._training_batches(epoch, sums.steps)
+        clock = time.perf_counter()
+        while True:
+            if self.stop():
+                raise _Stopped
+            # Before the batch is drawn: a loader's transforms may be random too.
+            streams.at(epoch, sums.steps)
+            if (batch := next(batches, None)) is None:
+                return
+            x, y = batch
+            logits = forward(self.model, x, recipe).float()
+            loss = cross_entropy(logits, y)
+            if not math.isfinite(value := loss.item()):
+                progress.nonfinite = NonFinite(epoch=epoch + 1, step=sums.steps + 1)
+                return
+            rate = learning_rate(recipe, epoch * steps_per_epoch + sums.steps, recipe.epochs * steps_per_epoch)
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            self.optimizer.zero_grad()
+            loss.backward()
+            gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+            sums.gradient_norm += torch.nn.utils.get_total_norm(gradients).item()
+            self.optimizer.step()
+            sums.steps += 1
+            sums.examples += len(y)
+            sums.loss += value * len(y)
+            sums.correct += int((logits.argmax(1) == y).sum())
+            self.steps_here += 1
+            before, clock = clock, time.perf_counter()
+            progress.count(clock - before, len(y), warm=self.steps_here > WARMUP_STEPS)
+            self.observer.step(sums)
+
+    def _epoch(self) -> Epoch:
+        sums = self.progress.sums
+        broken = self.progress.nonfinite is not None
+        validation, test = (
+            None if broken else evaluate(self.model, split, self._feed)
+            for split in (self.dataset.validation, self.dataset.test)
+        )
+        return Epoch(
+            epoch=len(self.progress.epochs) + 1,
+            train_loss=None if broken else sums.loss / sums.examples,
+            train_accuracy=sums.correct / max(sums.examples, 1),
+            validation_accuracy=validation and validation[1],
+            test_accuracy=test and test[1],
+            gradient_norm=None if broken else finite(sums.gradient_norm / sums.steps),
+        )
+
+    def _training_batches(self, epoch: int, start: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Shuffled by (seed, epoch) alone; a user's loader draws from the stream of the epoch."""
+        split, seed = self.dataset.train, self.recipe.seed
+        if isinstance(split, Loaded):
+            split.seed(models.key(seed, "shuffle", epoch))
+            batches = split.batches(start=start)
+        else:
+            order = torch.randperm(len(split), generator=models.generator(seed, "shuffle", epoch))
+            batches = split.batches(self.recipe.batch_size, order, start=start)
+        return map(self._placed, batches)
+
+    def _feed(self, split: Examples | Loaded) -> Iterator[tuple[Tensor, Tensor]]:
+        """A split in order, for evaluation."""
+        for batch in split.batches() if isinstance(split, Loaded) else split.batches(BATCH):
+            if self.stop():
+                raise _Stopped
+            yield self._placed(batch)
+
+    def _placed(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        x, y = batch
+        return to_device(x, self.recipe), y.to(torch.device(self.recipe.device))
+
+    def _steps_per_epoch(self) -> int | None:
+        """None for a loader of unknown length."""
+        split = self.dataset.train
+        if isinstance(split, Loaded):
+            return split.batch_count
+        return math.ceil(len(split) / self.recipe.batch_size)
+
+    def _record(self, precise: Precise | None) -> Record:
+        seconds = self.progress.seconds + time.perf_counter() - self.started
+        nonfinite = (buffer for name, buffer in self.model.named_buffers() if name.endswith("nonfinite_batches"))
+        return Record(
+            trial=self.trial,
+            recipe=self.recipe,
+            result=Result(
+                epochs=tuple(self.progress.epochs),
+                precise=precise,
+                nonfinite=self.progress.nonfinite,
+                nonfinite_batches=sum(map(int, nonfinite)),
+                parameters=models.parameter_count(self.model),
+            ),
+            timing=Timing(examples_per_s=self.progress.examples_per_s, seconds=seconds, device=self.recipe.device),
+            versions=versions(),
+            machine=machine(),
+        )
