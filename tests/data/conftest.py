@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from torch import Tensor
 
 from normlab.data import idx
 from normlab.data.idx import IdxFile
+
+USERS_HOME = os.environ.get("NORMLAB_HOME")
 
 NAMES = {
     "train_images": "train-images-idx3-ubyte",
@@ -67,3 +70,12 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("NORMLAB_HOME", str(folder))
     monkeypatch.delenv("NORMLAB_FASHION_MNIST", raising=False)
     return folder
+
+
+@pytest.fixture
+def users_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The home from before the tests: only to read what is cached there."""
+    if USERS_HOME is None:
+        monkeypatch.delenv("NORMLAB_HOME", raising=False)
+    else:
+        monkeypatch.setenv("NORMLAB_HOME", USERS_HOME)

@@ -104,9 +104,10 @@ def test_the_real_sources_and_hashes_are_whole() -> None:
     assert [type(source) for source in fashion_mnist.SOURCES] == [Folder, Download, Download, DebianPackage]
 
 
-def test_the_real_images_where_they_are_cached() -> None:
-    if fashion_mnist.status() != "verified":
+def test_the_real_images_where_they_are_cached(users_home: None) -> None:
+    if fashion_mnist.status() == "missing":
         pytest.skip("Fashion-MNIST is not in the cache; normlab.data.load('fashion-mnist') fetches it")
+    assert fashion_mnist.status() == "verified"
     loaded = data.load("fashion-mnist")
     assert loaded.test is not None
     assert (len(loaded.train), len(loaded.test), loaded.shape, loaded.classes) == (
@@ -335,7 +336,6 @@ def test_two_processes_at_once_both_succeed(home: Path, published) -> None:
 
 def test_a_kill_while_writing_leaves_no_half_file_and_its_rest_is_swept(home: Path, large) -> None:
     folder = fashion_mnist.path().parent
-    process = child(large)
 
     def written() -> int:
         total = 0
@@ -344,13 +344,17 @@ def test_a_kill_while_writing_leaves_no_half_file_and_its_rest_is_swept(home: Pa
                 total += path.stat().st_size if path.is_file() else 0
         return total
 
-    while written() < 1_000_000 and process.poll() is None:
-        time.sleep(0.0002)
-    process.kill()
-    process.communicate()
+    for _ in range(5):  # a busy machine may be too late to interrupt anything
+        process = child(large)
+        while written() < 1_000_000 and process.poll() is None:
+            time.sleep(0.0002)
+        process.kill()
+        process.communicate()
+        if left := list(folder.glob(".fashion-mnist*")):
+            break
+        fashion_mnist.path().unlink()
     assert process.returncode == -signal.SIGKILL
-    left = list(folder.glob(".fashion-mnist*"))
-    assert left, "killed too late to have interrupted anything"
+    assert left
     assert not fashion_mnist.path().exists()
     lines: list[str] = []
     load(large, say=lines.append)

@@ -56,6 +56,7 @@ def test_only_train_must_be_there(named: Callable[[str], data.Dataset]) -> None:
         ("np.zeros((4, 2), 'uint8')", torch.uint8),
         ("np.zeros((2, 4)).T", torch.float32),
         ("np.zeros((4, 2), 'float32')[::-1]", torch.float32),
+        ("np.frombuffer(bytes(32), 'float32').reshape(4, 2)", torch.float32),
         ("np.broadcast_to(np.float32(1), (4, 2))", torch.float32),
         ("torch.zeros(4, 2, dtype=torch.float64)", torch.float64),
         ("torch.zeros(4, 2, requires_grad=True)", torch.float32),
@@ -128,7 +129,10 @@ def test_loaders(named: Callable[[str], data.Dataset]) -> None:
         ),
         ("return {'train': (X, np.eye(4, dtype=int))}", "give one class label per example"),
         ("raise OSError('no disk\\nat all')", "to return its splits, got OSError: no disk; mend it"),
-        ("return {'train': torch.utils.data.DataLoader([[1], [2, 3]])}", "train of .* with batches"),
+        (
+            "return {'train': torch.utils.data.DataLoader([[1], [2, 3]])}",
+            r"^expected train of users_data_\d+:make with batches",
+        ),
         (
             "return {'train': torch.utils.data.DataLoader([(1, 2)], collate_fn=lambda _: 1 / 0)}",
             "ZeroDivisionError",

@@ -36,7 +36,7 @@ def header(shape: tuple[int, ...]) -> bytes:
 
 
 def sha256(values: Tensor) -> str:
-    """The SHA-256 of the idx file that would hold this contiguous uint8 tensor."""
+    """The SHA-256 of the idx file that would hold this contiguous uint8 tensor: of its shape, too."""
     digest = hashlib.sha256(header(tuple(values.shape)))
     digest.update(values.numpy().data)
     return digest.hexdigest()
