@@ -14,7 +14,13 @@ def one_thread():
     torch.set_num_threads(1)
 
 
+@pytest.fixture
+def no_type_checks(monkeypatch):
+    """As users run it: without the checks of shapes and types that the tests put in front of every call."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+
+
 @pytest.fixture(autouse=True)
 def own_home(tmp_path, monkeypatch):
-    """The user's own store and checkpoints are never touched; the data cache is shared, as it is read only."""
+    """The user's own store, checkpoints and data are never touched."""
     monkeypatch.setenv("NORMLAB_HOME", str(tmp_path / "home"))

@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from compare import TOLERANCE, assert_close
 
 

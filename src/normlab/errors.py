@@ -41,14 +41,19 @@ def is_reference(name: str) -> bool:
     return ":" in name
 
 
+def parameters_of(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    """Name to parameter; none for a builtin that does not tell."""
+    try:
+        return inspect.signature(function).parameters
+    except ValueError:
+        return {}
+
+
 def bind(function: Callable[..., Any], options: Mapping[str, Any], what: str) -> None:
     """Raises NormlabError, with the nearest name, if `function` does not take these keyword options."""
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except ValueError:  # a builtin that has none
-        return
-    takes = {p.name: p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
-    if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+    parameters = parameters_of(function)
+    takes = {name: p for name, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    if takes and not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         for name in options:
             choose(takes, name, f"option of {what}")
     missing = [name for name, p in takes.items() if p.default is p.empty and name not in options]

@@ -2,7 +2,6 @@
 
 import functools
 import importlib
-import inspect
 import pkgutil
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from torch import nn
 
 import normlab.norms
-from normlab.errors import NormlabError, choose, is_reference, load, one_line
+from normlab.errors import NormlabError, choose, is_reference, load, one_line, parameters_of
 from normlab.norms.batch import BatchNorm1d, BatchNorm2d, BatchNorm3d
 
 __all__ = ["BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "find_norm", "make_norm", "norm_names"]
@@ -27,7 +26,7 @@ def make_norm(name: str, num_features: int, dim: int, **options: Any) -> nn.Modu
     Raises NormlabError on an unknown name, an option the layer does not have, or what is no layer.
     """
     layer = find_norm(name)[dim]
-    if is_reference(name) and "dim" in inspect.signature(layer).parameters:
+    if is_reference(name) and "dim" in parameters_of(layer):
         options = {"dim": dim, **options}
     try:
         made = layer(num_features, **options)

@@ -4,13 +4,12 @@ import math
 import subprocess
 import sys
 
-import jaxtyping
 import pytest
 import torch
-from compare import assert_close
 from torch.autograd import gradcheck, gradgradcheck
 from torch.func import grad, jacrev, jvp, vmap
 
+from compare import assert_close
 from normlab.errors import NormlabError
 from normlab.functional import batch_norm
 
@@ -157,7 +156,9 @@ def test_vmap_is_a_loop():
 def test_a_mean_ten_thousand_sigmas_away_costs_four_digits_and_no_more(layout, dtype):
     generator = torch.Generator().manual_seed(0)
     x = (torch.randn(64, 3, 24, 24, generator=generator, dtype=torch.float64) + 1e4).to(dtype)
-    y, mean, var = batch_norm(layout(x), torch.zeros(3, dtype=dtype), torch.ones(3, dtype=dtype), training=True, momentum=1)
+    y, mean, var = batch_norm(
+        layout(x), torch.zeros(3, dtype=dtype), torch.ones(3, dtype=dtype), training=True, momentum=1
+    )
     expected, exact_mean, exact_var = naive(x.double())
     torch.testing.assert_close(var.double(), exact_var, rtol=1e-4, atol=0)
     assert_close(mean, exact_mean)
@@ -253,7 +254,9 @@ def test_a_constant_channel_at_eps_zero_gives_beta(layout):
     assert (y[:, 0] == 7).all()
     assert (gradient[:, 0] == 0).all()
     assert leaf.grad.isfinite().all()
-    evaluated, *_ = batch_norm(x, torch.tensor([5.0, 0]).double(), torch.tensor([0.0, 1]).double(), weight, bias, eps=0)
+    evaluated, *_ = batch_norm(
+        x, torch.tensor([5.0, 0]).double(), torch.tensor([0.0, 1]).double(), weight, bias, eps=0
+    )
     assert (evaluated[:, 0] == 7).all()
 
 
@@ -345,7 +348,6 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("call", "message"), MISTAKES)
-def test_mistakes_are_named(call, message, monkeypatch):
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # users have no checker in front
+def test_mistakes_are_named(call, message, no_type_checks):
     with pytest.raises(NormlabError, match=f"expected {message}"):
         call()

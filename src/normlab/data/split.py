@@ -124,6 +124,18 @@ class Loaded:
         """The number of examples; TypeError, as from torch, where the loader's data set has no length."""
         return len(self.loader.dataset)  # type: ignore[arg-type]
 
+    @property
+    def batch_count(self) -> int | None:
+        """Mini-batches of one pass; None where the loader does not know."""
+        try:
+            return len(self.loader)
+        except TypeError:
+            return None
+
+    def seed(self, value: int) -> None:
+        """Make the next pass a function of `value`: of the loader's own generator, else of torch's."""
+        (self.loader.generator or torch.default_generator).manual_seed(value)
+
     def batches(self, *, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """The loader's mini-batches from number `start`, drawing and dropping those before; as `Examples`.
 

@@ -7,16 +7,25 @@ running averages in evaluation. The variance is two-pass: E[x^2] - E[x]^2 cancel
 """
 
 import dataclasses
-import inspect
-import math
-from typing import Any, ClassVar, overload
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from torch.autograd import Function
+from torch.autograd import Function, forward_ad
 
 from normlab.errors import NormlabError
+from normlab.norms.channels import (
+    accumulator,
+    cast,
+    column,
+    count,
+    cut,
+    deviations,
+    inverse_std,
+    reduced,
+    values_per_channel,
+)
 
 Channels = Float[Tensor, " C"]
 
@@ -86,30 +95,20 @@ def normalize_by_batch(
     x: Tensor, weight: Tensor | None, bias: Tensor | None, mask: Tensor | None, eps: float
 ) -> tuple[Tensor, BatchStatistics]:
     """Training's y (N, C, *spatial), and the statistics that gave it."""
-    normalize = _Normalize if torch.compiler.is_compiling() else _ForwardMode
-    if mask is None:
-        y, mean, _, unbiased_var = normalize.apply(x, weight, bias, None, eps)
-        return y, BatchStatistics(_per_channel(x), mean, unbiased_var, torch.isfinite(mean + unbiased_var).all())
-    mask = _broadcastable(mask, x)
-    # Masked elements are cut out before and after: whatever they hold, NaN included, has no way in.
-    kept = mask.to(_accumulator(x))
-    y, mean, _, unbiased_var = normalize.apply(torch.where(mask, x, 0), weight, bias, kept, eps)
-    statistics = BatchStatistics(_count(x, kept), mean, unbiased_var, torch.isfinite(mean + unbiased_var).all())
-    return torch.where(mask, y, 0), statistics
-
-
-def moments(x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-    """Count ((), (1,) or (C,)), mean (C,) and sum of squared deviations (C,) of each channel of
-    x (N, C, *spatial), in float32 or better, without autograd history.
-    """
-    x = x.detach()
-    if mask is None:
-        kept = None
+    kept = None
+    if mask is not None:
+        # Masked elements are cut out before and after: whatever they hold, NaN included, has no way in.
+        x, mask = cut(x, mask)
+        kept = mask.to(accumulator(x))
+    if _transformed():
+        y, mean, _, unbiased_var = _compose(x, weight, bias, kept, eps)
+        mean, unbiased_var = mean.detach(), unbiased_var.detach()
     else:
-        mask = _broadcastable(mask, x)
-        x, kept = torch.where(mask, x, 0), mask.to(_accumulator(x))
-    mean, squares, _ = _moments(x, kept)
-    return _count(x, kept), mean, squares
+        y, mean, unbiased_var = _Normalize.apply(x, weight, bias, kept, eps)
+    finite = torch.isfinite(mean + unbiased_var).all()
+    if mask is None:
+        return y, BatchStatistics(values_per_channel(x), mean, unbiased_var, finite)
+    return torch.where(mask, y, 0), BatchStatistics(count(x, kept), mean, unbiased_var, finite)
 
 
 def normalize_by_running(
@@ -126,10 +125,9 @@ def normalize_by_running(
         # As in training, a channel without variance gives `bias`: 1/sqrt(inf) = 0.
         running_var = torch.where(running_var == 0, torch.inf, running_var)
     if mask is not None:
-        mask = _broadcastable(mask, x)
-        x = torch.where(mask, x, 0)
-    mean, var = _cast(running_mean, x), _cast(running_var, x)
-    y = nn.functional.batch_norm(x, mean, var, _cast(weight, x), _cast(bias, x), training=False, eps=eps)
+        x, mask = cut(x, mask)
+    mean, var = cast(running_mean, x), cast(running_var, x)
+    y = nn.functional.batch_norm(x, mean, var, cast(weight, x), cast(bias, x), training=False, eps=eps)
     return y if mask is None else torch.where(mask, y, 0)
 
 
@@ -143,8 +141,8 @@ def update_running(
     def average(running: Tensor, value: Tensor, enough: bool | Tensor) -> Tensor:
         running = running.detach()
         share = momentum.to(running.dtype) if isinstance(momentum, Tensor) else momentum
-        average = torch.lerp(running, value.to(running.dtype), share)
-        return torch.where(batch.finite if enough is True else batch.finite & enough, average, running)
+        moved = torch.lerp(running, value.to(running.dtype), share)
+        return torch.where(batch.finite if enough is True else batch.finite & enough, moved, running)
 
     return (
         average(running_mean, batch.mean, batch.count > 0),
@@ -153,69 +151,56 @@ def update_running(
 
 
 class _Normalize(Function):
-    """x (N, C, *spatial), weight (C,), bias (C,), kept (1 or 0 per element) -> y, mean, 1/std, unbiased var.
+    """x (N, C, *spatial), weight (C,), bias (C,), kept (1 or 0 per element) -> y, mean, unbiased variance.
 
     The backward is written by hand and made of differentiable operations: a second backward (and any
     higher one) differentiates through it, with the statistics taken from x anew. Plain layouts take
-    torch's own operator, which is 2 to 3 times faster than a composition; channels-last ones do not: there
-    its float32 sums are off (at mean/sigma = 1e4 it gives 20 times the variance).
+    torch's own operator, which is 2 to 3 times faster than the composition; channels-last ones do not:
+    there its float32 sums are off (at mean/sigma = 1e4 it gives 20 times the variance).
     """
-
-    generate_vmap_rule = True
 
     @staticmethod
     def forward(
-        x: Tensor, weight: Tensor | None, bias: Tensor | None, kept: Tensor | None, eps: float
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, kept: Tensor | None, eps: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
         if _operator_serves(x, kept):
-            zero = x.new_zeros(x.shape[1], dtype=_accumulator(x))
+            zero = x.new_zeros(x.shape[1], dtype=accumulator(x))
             # With momentum 1 the operator's "running" statistics are the batch's own, unrounded by eps.
-            y, mean, inverse_std, _, unbiased_var = torch.ops.aten._native_batch_norm_legit_functional(
-                x, _cast(weight, x), _cast(bias, x), zero, zero, True, 1.0, eps
+            y, mean, inverse, _, unbiased_var = torch.ops.aten._native_batch_norm_legit_functional(
+                x, cast(weight, x), cast(bias, x), zero, zero, True, 1.0, eps
             )
-            return y, mean, inverse_std, unbiased_var
-        count = _count(x, kept)
-        mean, squares, centered = _moments(x, kept)
-        inverse_std = _inverse_std(squares / count.clamp(min=1), eps)
-        y = centered * _column(inverse_std, x)
-        if weight is not None:
-            y = y * _column(_cast(weight, x), x)
-        if bias is not None:
-            y = y + _column(_cast(bias, x), x)
-        return y.to(x.dtype), mean, inverse_std, squares / (count - 1).clamp(min=1)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        x, weight, bias, kept, eps = inputs
-        _, mean, inverse_std, unbiased_var = output
-        ctx.mark_non_differentiable(mean, inverse_std, unbiased_var)
+        else:
+            y, mean, inverse, unbiased_var = _compose(x, weight, bias, kept, eps)
+        ctx.mark_non_differentiable(mean, unbiased_var)
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(x, weight, kept, mean, inverse_std)
-        ctx.save_for_forward(x, weight, kept)
+        ctx.save_for_backward(x, weight, kept, mean, inverse)
         ctx.eps = eps
         ctx.bias_dtype = None if bias is None else bias.dtype
+        return y, mean, unbiased_var
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, g: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
         if g is None:
             return None, None, None, None, None
-        x, weight, kept, mean, inverse_std = ctx.saved_tensors
+        x, weight, kept, mean, inverse = ctx.saved_tensors
         needs_x, needs_weight, needs_bias = ctx.needs_input_grad[:3]
         if not torch.is_grad_enabled() and _operator_serves(x, kept):
             dx, dweight, dbias = torch.ops.aten.native_batch_norm_backward(
                 # A gradient in another layout than x's takes a path that is ten times slower.
-                g.contiguous(), x, _cast(weight, x), None, None, mean, inverse_std, True, ctx.eps,
+                g.contiguous(), x, cast(weight, x), None, None, mean, inverse, True, ctx.eps,
                 [needs_x, needs_weight, needs_bias],
             )  # fmt: skip
         else:
-            count = _count(x, kept).clamp(min=1)
-            normalized, inverse_std = _normalized(x, kept, ctx.eps)
-            g = g.to(_accumulator(x))
-            dbias = g.sum(_reduced(x))
-            dweight = (g * normalized).sum(_reduced(x))
-            scale = inverse_std if weight is None else inverse_std * _cast(weight, x)
-            dx = g - _column(dbias / count, x) - normalized * _column(dweight / count, x)
-            dx = (dx * _column(scale, x)).to(x.dtype)
+            elements = count(x, kept).clamp(min=1)
+            _, squares, centered = deviations(x, kept)
+            inverse = inverse_std(squares / elements, ctx.eps)
+            normalized = centered * column(inverse, x)
+            g = g.to(accumulator(x))
+            dbias = g.sum(reduced(x))
+            dweight = (g * normalized).sum(reduced(x))
+            scale = inverse if weight is None else inverse * cast(weight, x)
+            dx = g - column(dbias / elements, x) - normalized * column(dweight / elements, x)
+            dx = (dx * column(scale, x)).to(x.dtype)
         return (
             dx if needs_x else None,
             dweight.to(weight.dtype) if needs_weight else None,
@@ -225,112 +210,31 @@ class _Normalize(Function):
         )
 
 
-# `apply` asks for the signature at every call, which takes as long as the operator unless it is kept.
-_Normalize.forward.__signature__ = inspect.signature(_Normalize.forward)  # type: ignore[attr-defined]
-
-
-class _ForwardMode(_Normalize):
-    """With forward-mode derivatives too, in a class apart: torch.compile takes no function that has them."""
-
-    @staticmethod
-    def jvp(ctx: Any, dx: Tensor | None, dweight: Tensor | None, dbias: Tensor | None, *_: None) -> tuple[Any, ...]:
-        x, weight, kept = ctx.saved_tensors
-        count = _count(x, kept).clamp(min=1)
-        normalized, inverse_std = _normalized(x, kept, ctx.eps)
-        dy = torch.zeros_like(normalized)
-        if dx is not None:
-            dx = dx.to(_accumulator(x))
-            along = (normalized * dx).sum(_reduced(x)) / count
-            dy = dx - _column(dx.sum(_reduced(x)) / count, x) - normalized * _column(along, x)
-            dy = dy * _column(inverse_std if weight is None else inverse_std * _cast(weight, x), x)
-        if dweight is not None:
-            dy = dy + normalized * _column(dweight, x)
-        if dbias is not None:
-            dy = dy + _column(dbias, x)
-        return dy.to(x.dtype), None, None, None
-
-
-def _normalized(x: Tensor, kept: Tensor | None, eps: float) -> tuple[Tensor, Tensor]:
-    """(x - mean) / std and 1 / std as differentiable functions of x."""
-    _, squares, centered = _moments(x, kept)
-    inverse_std = _inverse_std(squares / _count(x, kept).clamp(min=1), eps)
-    return centered * _column(inverse_std, x), inverse_std
-
-
-def _moments(x: Tensor, kept: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean (C,), sum of squared deviations (C,), and the deviations (N, C, *spatial), 0 where masked.
-
-    Two plain reductions: `var_mean` over non-adjacent dimensions is twenty times slower on a CPU.
-    """
-    accumulated = x.to(_accumulator(x))
-    mean = accumulated.sum(_reduced(x)) / _count(x, kept).clamp(min=1)  # masked elements are 0 already
-    centered = accumulated - _column(mean, x)
-    if kept is not None:
-        centered = centered * kept
-    return mean, (centered * centered).sum(_reduced(x)), centered
-
-
-def _inverse_std(var: Tensor, eps: float) -> Tensor:
-    """1 / sqrt(var + eps), and 0 (with gradient 0) where that is 1 / 0; NaN stays NaN."""
-    shifted = var + eps
-    constant = shifted == 0
-    return torch.where(constant, 0, torch.where(constant, 1, shifted).rsqrt())
+def _compose(
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, kept: Tensor | None, eps: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """y, mean, 1/std and unbiased variance as a plain composition, differentiable in every way torch has."""
+    elements = count(x, kept)
+    mean, squares, centered = deviations(x, kept)
+    inverse = inverse_std(squares / elements.clamp(min=1), eps)
+    y = centered * column(inverse, x)
+    if weight is not None:
+        y = y * column(cast(weight, x), x)
+    if bias is not None:
+        y = y + column(cast(bias, x), x)
+    return y.to(x.dtype), mean, inverse, squares / (elements - 1).clamp(min=1)
 
 
 def _operator_serves(x: Tensor, kept: Tensor | None) -> bool:
-    """Whether torch's operator may: it knows no mask, no transform of torch.func, no variance of one value."""
-    transformed = not torch.compiler.is_compiling() and torch._C._functorch.maybe_current_level() is not None
-    return kept is None and x.is_contiguous() and _per_channel(x) > 1 and not transformed
+    """Whether torch's operator may: it knows no mask, and no variance of one value."""
+    return kept is None and x.is_contiguous() and values_per_channel(x) > 1
 
 
-def _per_channel(x: Tensor) -> int:
-    return x.shape[0] * math.prod(x.shape[2:])
-
-
-def _count(x: Tensor, kept: Tensor | None) -> Tensor:
-    """Elements of a channel, of shape (), or (1,) or (C,) under a mask."""
-    if kept is None:
-        return x.new_tensor(_per_channel(x), dtype=_accumulator(x))
-    return kept.expand(x.shape[0], -1, *x.shape[2:]).sum(_reduced(x))
-
-
-def _reduced(x: Tensor) -> list[int]:
-    return [0, *range(2, x.dim())]
-
-
-def _column(per_channel: Tensor, x: Tensor) -> Tensor:
-    """(C,) or () as something that broadcasts against (N, C, *spatial)."""
-    return per_channel.reshape(1, -1, *[1] * (x.dim() - 2))
-
-
-def _accumulator(x: Tensor) -> torch.dtype:
-    return torch.promote_types(x.dtype, torch.float32)
-
-
-@overload
-def _cast(per_channel: Tensor, x: Tensor) -> Tensor: ...
-@overload
-def _cast(per_channel: None, x: Tensor) -> None: ...
-def _cast(per_channel: Tensor | None, x: Tensor) -> Tensor | None:
-    return None if per_channel is None else per_channel.to(_accumulator(x))
-
-
-def _broadcastable(mask: Tensor, x: Tensor) -> Tensor:
-    """The mask as a bool tensor of x's dimensions: (N, *spatial) gets its channel dimension."""
-    shape = (x.shape[0], *x.shape[2:])
-    full = mask.unsqueeze(1) if mask.dim() == x.dim() - 1 else mask
-    try:
-        torch.broadcast_shapes(full.shape, x.shape)
-        fits = full.dim() == x.dim() and full.dtype == torch.bool
-    except RuntimeError:
-        fits = False
-    if not fits:
-        raise NormlabError(
-            f"a bool mask of shape (N, *spatial) = {shape} or broadcastable to x {tuple(x.shape)}",
-            f"{mask.dtype} of shape {tuple(mask.shape)}",
-            "True marks the elements that count",
-        )
-    return full
+def _transformed() -> bool:
+    """Whether torch.func or forward-mode differentiation is at work, which a backward by hand knows nothing of."""
+    if torch.compiler.is_compiling():
+        return False
+    return torch._C._functorch.maybe_current_level() is not None or forward_ad._current_level >= 0
 
 
 def _check(
@@ -409,24 +313,25 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
             return normalize_by_running(
                 input, self.running_mean, self.running_var, self.weight, self.bias, mask, self.eps
             )
-        if _per_channel(input) == 1:
+        if values_per_channel(input) == 1:
             raise ValueError(
                 f"Expected more than 1 value per channel when training, got input size {tuple(input.shape)}; "
                 "use larger batches, drop the last one, or call eval() on this layer"
             )
         y, batch = normalize_by_batch(input, self.weight, self.bias, mask, self.eps)
-        if self.training and self.track_running_stats:
+        if self.training:
             self._track(batch)
         return y
 
     def _track(self, batch: BatchStatistics) -> None:
         self.nonfinite_batches.add_(~batch.finite)
-        if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
+        if not self.track_running_stats or self.running_mean is None or self.running_var is None:
             return
+        assert self.num_batches_tracked is not None
         self.num_batches_tracked.add_(batch.finite)
         momentum: float | Tensor | None = self.momentum
         if momentum is None:  # the cumulative mean
-            momentum = self.num_batches_tracked.clamp(min=1).reciprocal()
+            momentum = self.num_batches_tracked.clamp(min=1).to(batch.mean.dtype).reciprocal()
         running_mean, running_var = update_running(self.running_mean, self.running_var, batch, momentum)
         self.running_mean.copy_(running_mean)
         self.running_var.copy_(running_var)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from normlab.norms.batch import moments
+from normlab.norms.channels import moments
 from normlab.surgery.changes import Changes
 from normlab.surgery.find import BatchNorm, batch_norms
 from normlab.surgery.modes import evaluating
