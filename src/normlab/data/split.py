@@ -108,7 +108,7 @@ class Loaded:
         shapes, highest = set(), -1
         try:
             with torch.random.fork_rng(devices=[]):
-                for x, y in self._draw():
+                for x, y in self._checked(iter(self.loader)):
                     shapes.add(tuple(x.shape[1:]))
                     highest = max(highest, int(y.max()))
         finally:
@@ -132,22 +132,22 @@ class Loaded:
         except TypeError:
             return None
 
-    def seed(self, value: int) -> None:
-        """Make the next pass a function of `value`: of the loader's own generator, else of torch's."""
-        (self.loader.generator or torch.default_generator).manual_seed(value)
+    def batches(self, *, start: int = 0, seed: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        """The loader's mini-batches from number `start`, drawing and dropping those before it; `x` as in `Examples`.
 
-    def batches(self, *, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """The loader's mini-batches from number `start`, drawing and dropping those before; as `Examples`.
-
-        Raises NormlabError on a loader that gives nothing.
+        With a seed the order is a function of it: the loader's own generator, else torch's, is set here, before
+        the first batch is drawn. Raises NormlabError on a loader that gives nothing.
         """
-        for number, (x, y) in enumerate(self._draw()):
-            if number >= start:
-                yield _features(x, own=False), y
+        if seed is not None:
+            (self.loader.generator or torch.default_generator).manual_seed(seed)
+        drawn = self._checked(iter(self.loader))
+        for _ in range(start):
+            next(drawn, None)
+        return ((_features(x, own=True), y) for x, y in drawn)
 
-    def _draw(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def _checked(self, batches: Iterator[object]) -> Iterator[tuple[Tensor, Tensor]]:
         empty = True
-        for batch in self.loader:
+        for batch in batches:
             if not isinstance(batch, (tuple, list)) or len(batch) != 2:
                 raise NormlabError(
                     f"{self.what} with batches (x, y)", f"a {type(batch).__name__}", "collate to (x, y)"

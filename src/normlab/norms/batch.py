@@ -179,7 +179,8 @@ class _Normalize(Function):
         return y, mean, unbiased_var
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        g = gradients[0]
         if g is None:
             return None, None, None, None, None
         x, weight, kept, mean, inverse = ctx.saved_tensors

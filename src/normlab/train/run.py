@@ -181,8 +181,7 @@ class _Run:
         """Shuffled by (seed, epoch) alone; a user's loader draws from the stream of the epoch."""
         split, seed = self.dataset.train, self.recipe.seed
         if isinstance(split, Loaded):
-            split.seed(models.key(seed, "shuffle", epoch))
-            batches = split.batches(start=start)
+            batches = split.batches(start=start, seed=models.key(seed, "shuffle", epoch))
         else:
             order = torch.randperm(len(split), generator=models.generator(seed, "shuffle", epoch))
             batches = split.batches(self.recipe.batch_size, order, start=start)
