@@ -143,7 +143,7 @@ class Loaded:
         drawn = self._checked(iter(self.loader))
         for _ in range(start):
             next(drawn, None)
-        return ((_features(x, own=True), y) for x, y in drawn)
+        return ((_features(x, own=False), y) for x, y in drawn)
 
     def _checked(self, batches: Iterator[object]) -> Iterator[tuple[Tensor, Tensor]]:
         empty = True
