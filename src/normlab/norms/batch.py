@@ -105,7 +105,7 @@ def normalize_by_batch(
         mean, unbiased_var = mean.detach(), unbiased_var.detach()
     else:
         y, mean, unbiased_var = _Normalize.apply(x, weight, bias, kept, eps)
-    finite = torch.isfinite(mean + unbiased_var).all()
+    finite = torch.isfinite(torch.stack((mean, unbiased_var))).all()
     if mask is None:
         return y, BatchStatistics(values_per_channel(x), mean, unbiased_var, finite)
     return torch.where(mask, y, 0), BatchStatistics(count(x, kept), mean, unbiased_var, finite)
