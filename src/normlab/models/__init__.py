@@ -10,7 +10,7 @@ from normlab.errors import NormlabError, bind, choose, is_reference, load, one_l
 from normlab.models.lenet import lenet
 from normlab.models.mlp import mlp
 from normlab.models.parts import parameter_count
-from normlab.models.streams import DropoutStreams, borrowed, generator, key
+from normlab.models.streams import DropoutStreams, borrowed, generator, key, seed_everything_else
 
 __all__ = [
     "MODELS",
@@ -23,6 +23,7 @@ __all__ = [
     "lenet",
     "mlp",
     "parameter_count",
+    "seed_everything_else",
 ]
 
 MODELS: dict[str, Callable[..., nn.Module]] = {"lenet": lenet, "mlp": mlp}

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from normlab.errors import NormlabError
-from normlab.models.parts import activation_layer, initialize_weights, norm_layer, pooling_layer, standing
+from normlab.models.parts import activation_layer, flag, initialize_weights, norm_layer, pooling_layer, standing
 
 CHANNELS = (6, 16)
 HIDDEN = (120, 84)
@@ -54,10 +54,11 @@ def lenet(
     if len(input_shape) != 3 or min(input_shape[1:]) < 16:
         raise NormlabError("images (C, H, W) of at least 16 x 16 for lenet", input_shape, "take mlp")
     stands = standing(norms, {"conv": (1, 2), "linear": (3, 4)}, 4)
+    everywhere = flag(bias, "bias")
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     channels, *size = input_shape
     for index, width in enumerate(CHANNELS, 1):
-        layers[f"conv{index}"] = nn.Conv2d(channels, width, KERNEL, bias=bias or index not in stands)
+        layers[f"conv{index}"] = nn.Conv2d(channels, width, KERNEL, bias=everywhere or index not in stands)
         if index in stands:
             layers[f"norm{index}"] = norm_layer(width, 2, eps, momentum)
         layers[f"activation{index}"] = activation_layer(activation)
@@ -66,7 +67,7 @@ def lenet(
     layers["flatten"] = nn.Flatten()
     features = channels * size[0] * size[1]
     for index, width in enumerate(HIDDEN, 3):
-        layers[f"linear{index}"] = nn.Linear(features, width, bias=bias or index not in stands)
+        layers[f"linear{index}"] = nn.Linear(features, width, bias=everywhere or index not in stands)
         if index in stands:
             layers[f"norm{index}"] = norm_layer(width, 1, eps, momentum)
         layers[f"activation{index}"] = activation_layer(activation)

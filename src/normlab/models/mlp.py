@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from normlab.errors import NormlabError
-from normlab.models.parts import activation_layer, initialize_weights, norm_layer, standing
+from normlab.models.parts import activation_layer, flag, initialize_weights, norm_layer, standing
 
 
 def mlp(
@@ -46,10 +46,11 @@ def mlp(
     if isinstance(widths, str) or not all(isinstance(width, int) and width >= 1 for width in widths):
         raise NormlabError("widths of hidden layers, as [100,100,100]", repr(widths))
     stands = standing(norms, {}, len(widths))
+    everywhere = flag(bias, "bias")
     layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
     features = math.prod(input_shape)
     for index, width in enumerate(widths, 1):
-        layers[f"linear{index}"] = nn.Linear(features, width, bias=bias or index not in stands)
+        layers[f"linear{index}"] = nn.Linear(features, width, bias=everywhere or index not in stands)
         if index in stands:
             layers[f"norm{index}"] = norm_layer(width, 1, eps, momentum)
         layers[f"activation{index}"] = activation_layer(activation)

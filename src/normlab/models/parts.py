@@ -39,14 +39,22 @@ def norm_layer(width: int, dim: int, eps: float, momentum: float | None) -> nn.M
     return make_norm("batch", width, dim, eps=eps, momentum=momentum)
 
 
+def flag(value: object, name: str) -> bool:
+    """The value; NormlabError unless it is true or false: as text even "no" would count as true."""
+    if not isinstance(value, bool):
+        raise NormlabError(f"{name} as true or false", repr(value))
+    return value
+
+
 def standing(norms: str | int | Sequence[int], groups: dict[str, Sequence[int]], count: int) -> set[int]:
     """Which of the positions 1..count carry a norm: "all", "none", a group's name, 13, "1,3" or [1, 3]."""
     named = {"all": range(1, count + 1), "none": (), **groups}
     if isinstance(norms, str) and norms in named:
         return set(named[norms])
     with contextlib.suppress(TypeError, ValueError):
-        digits = str(norms).replace(",", "") if isinstance(norms, str | int) else norms
-        positions = {int(position) for position in digits}
+        text = str(norms)
+        given = norms if not isinstance(norms, str | int) else text.split(",") if "," in text else text
+        positions = {int(position) for position in given}
         if positions <= set(range(1, count + 1)):
             return positions
     raise NormlabError(f"norms as {', '.join(named)} or positions out of 1 to {count}, as 13", repr(norms))
@@ -67,6 +75,8 @@ def initialize_weights(model: nn.Sequential, init: str, seed: int | None) -> nn.
                 torch.default_generator.manual_seed(key(seed, "init", path))
                 layer.reset_parameters()
             if draw_weight is not None:
+                if seed is not None:  # from its start again: a bias or none before it shifts nothing
+                    torch.default_generator.manual_seed(key(seed, "init", path))
                 draw_weight(layer.weight)
     return model
 

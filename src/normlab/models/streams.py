@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import torch
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 
 def key(seed: int, *path: object) -> int:
@@ -23,26 +24,37 @@ def generator(seed: int, *path: object) -> torch.Generator:
     return torch.Generator().manual_seed(key(seed, *path))
 
 
+def global_generators(device: torch.device) -> list[torch.Generator]:
+    """Torch's own generators that a model on this device draws from: the CPU's, and the device's."""
+    generators = [torch.default_generator]
+    if device.type == "cuda":
+        torch.cuda.init()
+        generators.append(
+            torch.cuda.default_generators[torch.cuda.current_device() if device.index is None else device.index]
+        )
+    elif device.type == "mps":
+        generators.append(torch.mps._get_default_mps_generator())
+    return generators
+
+
 def seed_everything_else(device: torch.device, seed: int, *path: object) -> None:
     """Point torch's global generators, CPU and device, to the stream (seed, *path).
 
     Not torch.manual_seed: that queues a call with a stack trace for CUDA every time.
     """
-    value = key(seed, *path)
-    torch.default_generator.manual_seed(value)
-    if device.type == "cuda":
-        index = torch.cuda.current_device() if device.index is None else device.index
-        torch.cuda.default_generators[index].manual_seed(value)
-    elif device.type == "mps":
-        torch.mps.manual_seed(value)
+    for each in global_generators(device):
+        each.manual_seed(key(seed, *path))
 
 
 @contextlib.contextmanager
 def borrowed(device: torch.device | None = None) -> Iterator[None]:
-    """Give torch's global generators back as they were."""
-    devices = [device] if device is not None and device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
+    """Give torch's global generators, CPU and device, back as they were."""
+    states = [(each, each.get_state()) for each in global_generators(device or torch.device("cpu"))]
+    try:
         yield
+    finally:
+        for each, state in states:
+            each.set_state(state)
 
 
 class DropoutStreams:
@@ -57,9 +69,10 @@ class DropoutStreams:
 
     def __enter__(self) -> "DropoutStreams":
         self._hooks = [
-            module.register_forward_pre_hook(lambda module, _, path=path: self._point(module, path))
+            hook
             for path, module in self._model.named_modules()
             if isinstance(module, nn.modules.dropout._DropoutNd)
+            for hook in self._watch(module, path)
         ]
         return self
 
@@ -73,7 +86,17 @@ class DropoutStreams:
         self._uses.clear()
         seed_everything_else(self._device, self._seed, "step", *step)
 
-    def _point(self, module: nn.Module, path: str) -> None:
-        if module.training:
-            use = self._uses[path] = self._uses.get(path, -1) + 1
-            seed_everything_else(self._device, self._seed, "dropout", path, *self._step, use)
+    def _watch(self, module: nn.Module, path: str) -> Iterator[RemovableHandle]:
+        """Hooks that lend the layer its stream for a forward pass, so that whatever follows draws as without it."""
+        loan = contextlib.ExitStack()
+
+        def point(module: nn.Module, _: object) -> None:
+            if module.training:
+                loan.enter_context(borrowed(self._device))
+                # In a backward pass activation checkpointing repeats the last use, and needs its mask again.
+                repeated = torch._C._current_graph_task_id() != -1
+                use = self._uses[path] = self._uses.get(path, -1) + (not repeated)
+                seed_everything_else(self._device, self._seed, "dropout", path, *self._step, use)
+
+        yield module.register_forward_pre_hook(point)
+        yield module.register_forward_hook(lambda *_: loan.close(), always_call=True)
