@@ -4,6 +4,7 @@ Wu & Johnson 2021, arXiv 2105.07576, section 3. Running averages lag behind the 
 the whole population under the final weights do not.
 """
 
+import contextlib
 import functools
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from normlab.errors import NormlabError
 from normlab.norms.channels import moments
 from normlab.surgery.changes import Changes
 from normlab.surgery.find import BatchNorm, batch_norms
@@ -19,8 +21,11 @@ from normlab.surgery.modes import evaluating
 Batches = Callable[[], Iterable[Tensor]]
 
 
-class _Enough(Exception):  # noqa: N818 - a signal, not an error
-    """Raised where a forward pass has been through the layer that is being measured."""
+class _Enough(BaseException):
+    """Raised where a forward pass has been through the layer that is being measured.
+
+    No Exception: a model that catches those must not catch this one.
+    """
 
 
 def recalibrate(model: nn.Module, batches: Batches) -> Changes:
@@ -33,32 +38,43 @@ def recalibrate(model: nn.Module, batches: Batches) -> Changes:
 
     Args:
         model: any; its modes are put back.
-        batches: called once for every layer, and once before; yields inputs of the model, at least one.
+        batches: called once for every layer, and once before; yields inputs of the model. A loader that
+            shuffles draws the same every time; torch's CPU generator goes back.
 
     Returns:
-        Changes, with undo; `left` names norms without running statistics and those that no input reached.
-        On an error the model is as before.
+        Changes, with undo; `left` names norms without running statistics, those that no input or an inf or
+        NaN reached, and frozen ones: in evaluation mode while the model is in train mode. On an error the
+        model is as before.
+
+    Raises:
+        NormlabError: `batches` yields nothing.
 
     """
     changes = Changes()
     norms = batch_norms(model)
+    frozen = {path for path, norm in norms.items() if model.training and not norm.training}
     try:
         with torch.no_grad(), evaluating(model):
-            uses = _uses(model, norms, batches)
+            uses = _uses(model, norms, batches) if norms else {}
             for path in uses:
                 norm = norms[path]
                 if norm.running_mean is None or norm.running_var is None:
                     changes.left[path] = "keeps no running statistics"
                     continue
+                if path in frozen:
+                    changes.left[path] = "is frozen: in evaluation mode while the model is in train mode"
+                    continue
                 mean, var = _population(model, norm, uses[path], batches)
+                if not torch.isfinite(mean + var).all():
+                    changes.left[path] = "its inputs are not all finite"
+                    continue
                 before = norm.running_mean.clone(), norm.running_var.clone()
                 changes.record(path, "running statistics recomputed", functools.partial(_write, norm, *before))
                 _write(norm, mean, var)
     except BaseException:
         changes.undo()
         raise
-    for path in norms.keys() - uses.keys():
-        changes.left[path] = "no input reached it"
+    changes.left |= {path: "no input reached it" for path in norms if path not in uses}
     return changes
 
 
@@ -71,8 +87,13 @@ def _uses(model: nn.Module, norms: dict[str, BatchNorm], batches: Batches) -> di
 
     hooks = [norm.register_forward_pre_hook(count(path)) for path, norm in norms.items()]
     try:
-        if norms:
-            model(next(iter(batches())))
+        with torch.random.fork_rng(devices=[]):
+            first = next(iter(batches()), None)
+            if first is None:
+                raise NormlabError(
+                    "a batch at least, to recompute statistics over", "none", "let each call begin anew"
+                )
+            model(first)
     finally:
         for hook in hooks:
             hook.remove()
@@ -89,8 +110,9 @@ def _population(model: nn.Module, norm: BatchNorm, uses: int, batches: Batches) 
 
     def collect(_: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
         nonlocal total, mean, squares, seen
-        x, mask = (*arguments, keywords.get("mask"))[:2]
-        count, batch_mean, batch_squares = (value.cpu().double() for value in moments(x, mask))
+        given = dict(zip(("input", "mask"), arguments, strict=False)) | keywords
+        moved = moments(given["input"], given.get("mask"))
+        count, batch_mean, batch_squares = (value.cpu().double() for value in moved)
         shift = batch_mean - mean
         share = count / (total + count).clamp(min=1)
         mean = mean + shift * share
@@ -102,12 +124,11 @@ def _population(model: nn.Module, norm: BatchNorm, uses: int, batches: Batches) 
 
     hook = norm.register_forward_pre_hook(collect, with_kwargs=True)
     try:
-        for x in batches():
-            seen = 0
-            try:
-                model(x)
-            except _Enough:
-                continue
+        with torch.random.fork_rng(devices=[]):
+            for x in batches():
+                seen = 0
+                with contextlib.suppress(_Enough):
+                    model(x)
     finally:
         hook.remove()
     return mean, squares / total.clamp(min=1)

@@ -5,11 +5,14 @@ import functools
 from typing import Any
 
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from normlab.errors import NormlabError
 from normlab.nn import find_norm, make_norm
 from normlab.surgery.changes import Changes
 from normlab.surgery.find import BatchNorm, batch_norms, dimension, parents
+
+SETTINGS = ("eps", "momentum", "affine", "track_running_stats")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,9 +21,12 @@ class swap:
 
     `source` is "batch", which is torch's and ours of any dimension. `target` is a name for
     `normlab.nn.make_norm`, with `options`. Tensors that both layers hold under the same name and shape
-    (gamma, beta, running statistics), device, dtype and train/eval mode are carried over.
+    (gamma, beta, running statistics) are carried over with their device, dtype and requires_grad, and so is
+    train/eval mode; between batch norms, eps, momentum, affine and track_running_stats too, where `options`
+    do not say otherwise.
 
-    Raises NormlabError on an unknown name, and where the model itself is the norm. The model is then as before.
+    Raises NormlabError on an unknown name, where the model itself is the norm, and for a lazy norm that has
+    not seen its first batch. The model is then as before.
     """
 
     source: str
@@ -36,27 +42,32 @@ class swap:
         found = batch_norms(model)
         # All that can fail comes first.
         places = {path: parents(model, path) for path in found}
-        made = {path: self._successor(norm) for path, norm in found.items()}
+        made = {path: self._successor(norm, path) for path, norm in found.items()}
         changes = Changes()
         for path, norm in found.items():
             _put(made[path], places[path])
             changes.record(path, f"{norm} -> {made[path]}", functools.partial(_put, norm, places[path]))
         return changes
 
-    def _successor(self, norm: BatchNorm) -> nn.Module:
-        new = make_norm(self.target, norm.num_features, dimension(norm), **self.options)
-        state = new.state_dict()
-        for name, value in norm.state_dict().items():
-            if name in state and state[name].shape == value.shape:
-                state[name] = value
-        new.load_state_dict(state)
-        for value in (*norm.parameters(), *norm.buffers()):
-            if value.is_floating_point():
-                new.to(value.device, value.dtype)
-        frozen = {name for name, parameter in norm.named_parameters() if not parameter.requires_grad}
+    def _successor(self, norm: BatchNorm, path: str) -> nn.Module:
+        old = {**dict(norm.named_parameters()), **dict(norm.named_buffers())}
+        if any(map(is_lazy, old.values())):
+            raise NormlabError("norms of a known width", f"a {type(norm).__name__} at {path}", "run a batch through")
+        new = make_norm(self.target, norm.num_features, dimension(norm), **self._settings(norm) | self.options)
+        floating = [value for value in old.values() if value.is_floating_point()]
+        if floating:
+            new.to(floating[0].device, floating[0].dtype)
+        for name, value in (*new.named_parameters(), *new.named_buffers()):
+            if name in old and old[name].shape == value.shape:
+                value.data = old[name].detach().clone()
         for name, parameter in new.named_parameters():
-            parameter.requires_grad_(parameter.requires_grad and name not in frozen)
+            parameter.requires_grad_(parameter.requires_grad and (name not in old or old[name].requires_grad))
         return new.train(norm.training)
+
+    def _settings(self, norm: BatchNorm) -> dict[str, Any]:
+        layer = find_norm(self.target)[dimension(norm)]
+        between = isinstance(layer, type) and issubclass(layer, BatchNorm)
+        return {name: getattr(norm, name) for name in SETTINGS} if between else {}
 
 
 def _put(module: nn.Module, places: list[tuple[nn.Module, str]]) -> None:
