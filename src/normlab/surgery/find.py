@@ -1,6 +1,7 @@
 """Which modules of a model are meant by the name of a norm."""
 
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from normlab.errors import NormlabError
 
@@ -19,6 +20,11 @@ def dimension(norm: nn.Module) -> int:
         if isinstance(norm, kind):
             return dim
     return 2  # SyncBatchNorm takes any; images are what it is for
+
+
+def is_shapeless(module: nn.Module) -> bool:
+    """Whether a lazy layer in it still waits for its first batch."""
+    return any(is_lazy(value) for value in (*module.parameters(), *module.buffers()))
 
 
 def parents(model: nn.Module, path: str) -> list[tuple[nn.Module, str]]:

@@ -5,12 +5,11 @@ import functools
 from typing import Any
 
 from torch import nn
-from torch.nn.parameter import is_lazy
 
 from normlab.errors import NormlabError
 from normlab.nn import find_norm, make_norm
 from normlab.surgery.changes import Changes
-from normlab.surgery.find import BatchNorm, batch_norms, dimension, parents
+from normlab.surgery.find import BatchNorm, batch_norms, dimension, is_shapeless, parents
 
 SETTINGS = ("eps", "momentum", "affine", "track_running_stats")
 
@@ -50,10 +49,10 @@ class swap:
         return changes
 
     def _successor(self, norm: BatchNorm, path: str) -> nn.Module:
-        old = {**dict(norm.named_parameters()), **dict(norm.named_buffers())}
-        if any(map(is_lazy, old.values())):
+        if is_shapeless(norm):
             raise NormlabError("norms of a known width", f"a {type(norm).__name__} at {path}", "run a batch through")
         new = make_norm(self.target, norm.num_features, dimension(norm), **self._settings(norm) | self.options)
+        old = {**dict(norm.named_parameters()), **dict(norm.named_buffers())}
         floating = [value for value in old.values() if value.is_floating_point()]
         if floating:
             new.to(floating[0].device, floating[0].dtype)

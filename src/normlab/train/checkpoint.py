@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,9 +15,20 @@ from torch import Tensor, nn
 from normlab.errors import NormlabError, one_line
 from normlab.store import Recipe
 from normlab.store.files import write_atomically
+from normlab.train import state
 from normlab.train.progress import Progress
 
 _NAME = re.compile(r"epoch-(\d+)(?:-step-(\d+))?\.safetensors")
+
+
+def check_folder(folder: Path) -> None:
+    """Make the folder if there is none. Raises NormlabError, before the work, where `save` would after it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise _unwritable(folder, error) from error
 
 
 def save(
@@ -34,23 +46,27 @@ def save(
     """
     step = f"-step-{progress.sums.steps:06d}" if progress.sums.steps else ""
     path = folder / f"epoch-{len(progress.epochs):04d}{step}.safetensors"
-    tensors = {name: value.detach().cpu().contiguous() for name, value in _tensors(model, optimizer)}
-    facts = {
-        "trial": trial,
-        "recipe": recipe.model_dump_json(),
-        "progress": progress.model_dump_json(),
-        "sha256": _digest(tensors),
+    # Copies: safetensors refuses tensors that share memory, as a buffer may that is a view of a weight.
+    tensors = {
+        name: value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+        for name, value in _tensors(model, optimizer)
     }
+    facts = {"trial": trial, "recipe": recipe.model_dump_json(), "progress": progress.model_dump_json()}
+    facts["sha256"] = _digest(tensors, facts)
     older = [old for old in _found(folder) if "-step-" in old.name and old != path]
     try:
         write_atomically(path, safetensors.torch.save(tensors, facts))
         for old in older:
             old.unlink()
     except OSError as error:
-        raise NormlabError(
-            f"to write a checkpoint into {folder}", one_line(error), "free the disk, or name another folder"
-        ) from error
+        raise _unwritable(folder, error) from error
     return path
+
+
+def _unwritable(folder: Path, error: OSError) -> NormlabError:
+    return NormlabError(
+        f"to write a checkpoint into {folder}", one_line(error), "free the disk, or name another folder"
+    )
 
 
 def restore(
@@ -68,7 +84,7 @@ def restore(
         with safetensors.safe_open(path, "pt") as file:
             facts = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-        if facts["sha256"] != _digest(tensors):
+        if facts.pop("sha256") != _digest(tensors, facts):
             raise NormlabError("its own hash", "another")
         made_by = Recipe.model_validate_json(facts["recipe"])
         progress = Progress.model_validate_json(facts["progress"])
@@ -104,29 +120,30 @@ def _same_run(path: Path, made_by: Recipe, its_trial: str, recipe: Recipe, trial
 
 
 def _tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, Tensor]]:
-    """Every tensor of a run by name, shared ones once, buffers that no state_dict holds included."""
-    for name, value in (*model.named_parameters(), *model.named_buffers()):
+    """Every tensor of a run by name."""
+    for name, value in state.tensors(model).items():
         yield f"model/{name}", value
-    for index, state in optimizer.state_dict()["state"].items():
-        for name, value in state.items():
+    for index, moments in optimizer.state_dict()["state"].items():
+        for name, value in moments.items():
             if isinstance(value, Tensor):
                 yield f"optimizer/{index}/{name}", value
 
 
 def _load(tensors: dict[str, Tensor], model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    state: dict[int, dict[str, Tensor]] = {}
+    moments: dict[int, dict[str, Tensor]] = {}
+    remembered: dict[str, Tensor] = {}
     for name, value in tensors.items():
         if name.startswith("optimizer/"):
             _, index, key = name.split("/")
-            state.setdefault(int(index), {})[key] = value
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    with torch.no_grad():
-        for name, value in (*model.named_parameters(), *model.named_buffers()):
-            value.copy_(tensors[f"model/{name}"])
+            moments.setdefault(int(index), {})[key] = value
+        else:
+            remembered[name.removeprefix("model/")] = value
+    optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
+    state.put_back(model, remembered)
 
 
-def _digest(tensors: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256()
+def _digest(tensors: dict[str, Tensor], facts: dict[str, str]) -> str:
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for name in sorted(tensors):
         value = tensors[name]
         digest.update(json.dumps([name, str(value.dtype), list(value.shape)]).encode())

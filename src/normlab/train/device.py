@@ -1,6 +1,7 @@
 """Where and in which arithmetic a recipe runs; what it borrows goes back."""
 
 import contextlib
+import copy
 from collections.abc import Iterator
 
 import torch
@@ -8,7 +9,7 @@ from torch import nn
 
 from normlab.errors import NormlabError, one_line
 from normlab.store import Recipe
-from normlab.surgery.find import BatchNorm
+from normlab.surgery.find import batch_norms, is_shapeless
 
 
 def resolve(recipe: Recipe) -> Recipe:
@@ -20,10 +21,12 @@ def resolve(recipe: Recipe) -> Recipe:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
+        torch.zeros((), device=device, dtype=getattr(torch, recipe.dtype)).item()
+    except (RuntimeError, AssertionError, TypeError) as error:
         raise NormlabError(
-            "a device of this machine", f"{device!r} ({one_line(error)})", "take auto or cpu"
+            f"a device of this machine that computes in {recipe.dtype}",
+            f"{device!r} ({one_line(error)})",
+            "take auto or cpu",
         ) from error
     return recipe.replace(device=device, threads=recipe.threads or torch.get_num_threads())
 
@@ -41,8 +44,8 @@ def threads(count: int) -> Iterator[None]:
 
 def place(model: nn.Module, recipe: Recipe) -> None:
     """Move a model to the recipe's device and dtype, in place. Batch norms never go below float32."""
+    norms = [] if recipe.dtype != "bfloat16" else [*batch_norms(model).values()]
+    kept = [(norm, copy.deepcopy(norm.state_dict())) for norm in norms if not is_shapeless(norm)]
     model.to(torch.device(recipe.device), getattr(torch, recipe.dtype))
-    if recipe.dtype == "bfloat16":
-        for module in model.modules():
-            if isinstance(module, BatchNorm):
-                module.float()
+    for norm, state in kept:
+        norm.float().load_state_dict(state)

@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from normlab.data import Dataset, Examples, Loaded
-from normlab.store import Precise
+from normlab.store import Precise, Recipe
 from normlab.surgery import evaluating, recalibrate
+from normlab.train.prepare import logits_of
 
 BATCH = 250
 """Examples of a forward pass; at 1000 the allocator gives memory back between passes and takes it anew, which
@@ -20,26 +21,27 @@ Feed = Callable[[Split], Iterator[tuple[Tensor, Tensor]]]
 """Batches (x, y) of a split, as the model takes them."""
 
 
-def evaluate(model: nn.Module, split: Split | None, feed: Feed) -> tuple[float, float] | None:
+def evaluate(model: nn.Module, recipe: Recipe, split: Split | None, feed: Feed) -> tuple[float, float] | None:
     """Mean cross-entropy in nats and accuracy in [0, 1]; None without data."""
     if split is None:
         return None
     loss, correct, count = 0.0, 0, 0
-    with torch.inference_mode(), evaluating(model):
+    # No inference mode: what a model keeps from one pass to the next must serve in training too.
+    with torch.no_grad(), evaluating(model):
         for x, y in feed(split):
-            logits = model(x).float()
+            logits = logits_of(model, x, recipe)
             loss += cross_entropy(logits, y, reduction="sum").item()
             correct += int((logits.argmax(1) == y).sum())
             count += len(y)
     return loss / count, correct / count
 
 
-def evaluate_precisely(model: nn.Module, dataset: Dataset, feed: Feed) -> Precise:
+def evaluate_precisely(model: nn.Module, recipe: Recipe, dataset: Dataset, feed: Feed) -> Precise:
     """Every split under statistics recomputed over the training data; the model's own go back."""
     changes = recalibrate(model, lambda: (x for x, _ in feed(dataset.train)))
     try:
         train, validation, test = (
-            evaluate(model, split, feed) for split in (dataset.train, dataset.validation, dataset.test)
+            evaluate(model, recipe, split, feed) for split in (dataset.train, dataset.validation, dataset.test)
         )
     finally:
         changes.undo()

@@ -4,12 +4,14 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 
 from normlab import data, models, surgery
 from normlab.data import Dataset, Loaded
 from normlab.errors import NormlabError, one_line
+from normlab.norms.channels import accumulator
 from normlab.store import Recipe
+from normlab.surgery.find import is_shapeless
+from normlab.train import state
 from normlab.train.device import place
 
 
@@ -22,6 +24,12 @@ def prepare(recipe: Recipe, say: Callable[[str], None]) -> tuple[Dataset, nn.Mod
     models.find(recipe.model)
     surgeries = [surgery.from_plain(plain) for plain in recipe.surgeries]
     dataset = data.hold_out(data.load(recipe.data, say=say), recipe.validation, recipe.train_examples)
+    if recipe.schedule != "constant" and isinstance(dataset.train, Loaded) and dataset.train.batch_count is None:
+        raise NormlabError(
+            f"train of {dataset.name} of a known length for the schedule {recipe.schedule}",
+            "a loader without one",
+            "give its data set a __len__, or take the schedule constant",
+        )
     model = models.build(
         recipe.model,
         recipe.model_options,
@@ -29,15 +37,27 @@ def prepare(recipe: Recipe, say: Callable[[str], None]) -> tuple[Dataset, nn.Mod
         classes=dataset.classes,
         seed=recipe.seed,
     )
-    for operate in surgeries:
-        operate(model)
     place(model, recipe)
-    _rehearse(model, dataset, recipe)
+    x = to_device(_smallest_batch(dataset, recipe), recipe)
+    _give_shapes(model, x, recipe)
+    for operate in surgeries:
+        if not operate(model):
+            raise NormlabError(
+                f"something in model {recipe.model} for {operate} to change", "nothing", "leave it out"
+            )
+    place(model, recipe)  # what a surgery has put there too
+    _rehearse(model, x, dataset, recipe)
     return dataset, model
 
 
-def forward(model: nn.Module, x: Tensor, recipe: Recipe) -> Tensor:
-    """Logits; whatever the network raises comes with the shape of the batch it was given."""
+def logits_of(model: nn.Module, x: Tensor, recipe: Recipe) -> Tensor:
+    """Logits of a batch, in float32 or better, for the loss."""
+    logits = _forward(model, x, recipe)
+    return logits.to(accumulator(logits))
+
+
+def _forward(model: nn.Module, x: Tensor, recipe: Recipe) -> Tensor:
+    """What the network gives; whatever it raises comes with the shape of the batch it was given."""
     try:
         return model(x)
     except Exception as error:
@@ -54,21 +74,26 @@ def to_device(x: Tensor, recipe: Recipe) -> Tensor:
     return x.to(torch.device(recipe.device), getattr(torch, recipe.dtype))
 
 
-def _rehearse(model: nn.Module, dataset: Dataset, recipe: Recipe) -> None:
-    """A forward pass of the smallest batch in train mode; buffers go back.
+def _give_shapes(model: nn.Module, x: Tensor, recipe: Recipe) -> None:
+    """Lazy layers get their shapes, and their weights by the seed, in a pass of evaluation mode: no buffer moves."""
+    if is_shapeless(model):
+        models.seed_everything_else(torch.device(recipe.device), recipe.seed, "lazy")
+        with torch.no_grad(), surgery.evaluating(model):
+            _forward(model, x, recipe)
 
-    Lazy layers get their shapes in one of evaluation mode before, which moves no buffer.
-    """
-    x = to_device(_smallest_batch(dataset, recipe), recipe)
-    with torch.no_grad():
-        if any(is_lazy(value) for value in (*model.parameters(), *model.buffers())):
-            torch.default_generator.manual_seed(models.key(recipe.seed, "lazy"))
-            with surgery.evaluating(model):
-                forward(model, x, recipe)
-        before = [(buffer, buffer.clone()) for buffer in model.buffers()]
-        logits = forward(model, x, recipe)
-        for buffer, value in before:
-            buffer.copy_(value)
+
+def _rehearse(model: nn.Module, x: Tensor, dataset: Dataset, recipe: Recipe) -> None:
+    """A forward pass in evaluation mode and one in train mode; what the model remembers of them goes back."""
+    models.seed_everything_else(torch.device(recipe.device), recipe.seed, "rehearsal")
+    before = {
+        name: value.detach().clone()
+        for name, value in state.tensors(model).items()
+        if not isinstance(value, nn.Parameter)
+    }
+    with torch.no_grad(), surgery.evaluating(model):
+        _forward(model, x, recipe)
+    logits = _forward(model, x, recipe)
+    state.put_back(model, before)
     is_tensor = isinstance(logits, Tensor)
     if not is_tensor or logits.dim() != 2 or len(logits) != len(x) or logits.shape[1] < dataset.classes:
         raise NormlabError(
@@ -76,11 +101,15 @@ def _rehearse(model: nn.Module, dataset: Dataset, recipe: Recipe) -> None:
             tuple(logits.shape) if is_tensor else f"a {type(logits).__name__}",
             f"{dataset.name} has {dataset.classes} classes",
         )
+    if not logits.requires_grad:
+        raise NormlabError(
+            f"model {recipe.model} to give logits with a gradient", "none", "leave out its detach() or no_grad()"
+        )
 
 
 def _smallest_batch(dataset: Dataset, recipe: Recipe) -> Tensor:
     split = dataset.train
     if isinstance(split, Loaded):
-        return next(iter(split.batches()))[0]
+        return next(split.batches(seed=models.key(recipe.seed, "rehearsal")))[0]
     size = min(recipe.batch_size, len(split))
-    return next(iter(split.batches(len(split) % size or size)))[0]
+    return next(split.batches(len(split) % size or size))[0]

@@ -1,6 +1,6 @@
 """Where a run stands: all that a resumed run must know beside the model's and the optimizer's tensors."""
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from normlab.store import Epoch
 from normlab.store.record import NonFinite
@@ -11,6 +11,8 @@ WARMUP_STEPS = 10
 
 class Sums(BaseModel):
     """Of the steps done in the epoch that is under way."""
+
+    model_config = ConfigDict(ser_json_inf_nan="constants")  # gradients may overflow while the loss is a number
 
     steps: int = 0
     examples: int = 0

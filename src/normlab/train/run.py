@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from normlab import models
 from normlab.data import Examples, Loaded
+from normlab.errors import NormlabError
 from normlab.store import Epoch, Precise, Recipe, Record, Result, Timing, trial_id
 from normlab.store.record import NonFinite
 from normlab.store.trial import machine, versions
@@ -19,7 +20,7 @@ from normlab.train.device import resolve, threads
 from normlab.train.evaluate import BATCH, evaluate, evaluate_precisely, finite
 from normlab.train.observer import Interrupted, Observer
 from normlab.train.optimizer import learning_rate, make_optimizer
-from normlab.train.prepare import forward, prepare, to_device
+from normlab.train.prepare import logits_of, prepare, to_device
 from normlab.train.progress import WARMUP_STEPS, Progress, Sums
 
 
@@ -51,7 +52,11 @@ def train(
         Interrupted: `stop` said so.
 
     """
+    if resume and not (checkpoints or interrupted_to):
+        raise NormlabError("a folder of checkpoints to resume from", "none", "give checkpoints=")
     recipe = resolve(recipe)
+    if checkpoints:
+        checkpoint.check_folder(checkpoints)
     with threads(recipe.threads or 1), models.borrowed(torch.device(recipe.device)):
         run = _Run(recipe, stop, observer or Observer(), say)
         folder = checkpoints or (interrupted_to and interrupted_to / run.trial)
@@ -79,8 +84,8 @@ class _Run:
     ) -> None:
         self.started = time.perf_counter()
         self.recipe = recipe
-        self.trial = trial_id(recipe)
         self.dataset, self.model = prepare(recipe, say)
+        self.trial = trial_id(recipe)  # finds the user's modules only once they are imported
         self.optimizer = make_optimizer(self.model, recipe)
         self.stop = stop
         self.observer = observer
@@ -103,7 +108,7 @@ class _Run:
         precise = None
         if not progress.nonfinite:
             self.observer.recalibrating()
-            precise = evaluate_precisely(self.model, self.dataset, self._feed)
+            precise = evaluate_precisely(self.model, self.recipe, self.dataset, self._feed)
         return self._record(precise)
 
     def save(self, folder: Path) -> Path:
@@ -129,7 +134,7 @@ class _Run:
         epoch = len(progress.epochs)
         steps_per_epoch = self._steps_per_epoch() or 1
         parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
-        batches = self._training_batches(epoch, sums.steps)
+        batches = self._training_batches(streams, epoch, sums.steps)
         clock = time.perf_counter()
         while True:
             if self.stop():
@@ -139,7 +144,7 @@ class _Run:
             if (batch := next(batches, None)) is None:
                 return
             x, y = batch
-            logits = forward(self.model, x, recipe).float()
+            logits = logits_of(self.model, x, recipe)
             loss = cross_entropy(logits, y)
             if not math.isfinite(value := loss.item()):
                 progress.nonfinite = NonFinite(epoch=epoch + 1, step=sums.steps + 1)
@@ -165,7 +170,7 @@ class _Run:
         sums = self.progress.sums
         broken = self.progress.nonfinite is not None
         validation, test = (
-            None if broken else evaluate(self.model, split, self._feed)
+            None if broken else evaluate(self.model, self.recipe, split, self._feed)
             for split in (self.dataset.validation, self.dataset.test)
         )
         return Epoch(
@@ -177,19 +182,27 @@ class _Run:
             gradient_norm=None if broken else finite(sums.gradient_norm / sums.steps),
         )
 
-    def _training_batches(self, epoch: int, start: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Shuffled by (seed, epoch) alone; a user's loader draws from the stream of the epoch."""
+    def _training_batches(
+        self, streams: models.DropoutStreams, epoch: int, start: int
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Shuffled by (seed, epoch) alone; a user's loader draws from the streams of the epoch and its steps."""
         split, seed = self.dataset.train, self.recipe.seed
         if isinstance(split, Loaded):
-            batches = split.batches(start=start, seed=models.key(seed, "shuffle", epoch))
+            batches = split.batches(seed=models.key(seed, "shuffle", epoch))
+            for step in range(start):  # once more, as they were drawn: the order may hang on any of these streams
+                streams.at(epoch, step)
+                next(batches, None)
         else:
             order = torch.randperm(len(split), generator=models.generator(seed, "shuffle", epoch))
             batches = split.batches(self.recipe.batch_size, order, start=start)
         return map(self._placed, batches)
 
     def _feed(self, split: Examples | Loaded) -> Iterator[tuple[Tensor, Tensor]]:
-        """A split in order, for evaluation."""
-        for batch in split.batches() if isinstance(split, Loaded) else split.batches(BATCH):
+        """A split for evaluation, in order; a loader that shuffles, or a model that draws, draws the same always."""
+        seed = self.recipe.seed
+        models.seed_everything_else(torch.device(self.recipe.device), seed, "evaluation")
+        order = models.key(seed, "order")
+        for batch in split.batches(seed=order) if isinstance(split, Loaded) else split.batches(BATCH):
             if self.stop():
                 raise _Stopped
             yield self._placed(batch)
