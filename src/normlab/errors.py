@@ -1,14 +1,18 @@
 """What every room raises: what was expected, what came, what to do; and the loader of what a user named."""
 
+import contextlib
 import difflib
 import importlib
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 Choice = TypeVar("Choice")
+
+LISTED = 12
+"""Names that an error lists of a module of the user's, which may hold hundreds."""
 
 
 class NormlabError(ValueError):
@@ -61,6 +65,20 @@ def bind(function: Callable[..., Any], options: Mapping[str, Any], what: str) ->
         raise NormlabError(f"{what} with its options", f"none for {', '.join(missing)}", "give them as k=v")
 
 
+@contextlib.contextmanager
+def working_directory_first() -> Iterator[Path]:
+    """While entered, modules of the working directory are found before all others."""
+    here = Path.cwd()
+    sys.path.insert(0, str(here))
+    try:
+        yield here
+    finally:
+        # What the module imports later, at call time, is still found, but shadows nothing of ours any more.
+        sys.path.remove(str(here))
+        if str(here) not in sys.path:
+            sys.path.append(str(here))
+
+
 def load(reference: str, what: str) -> Callable[..., Any]:
     """The callable that the user named as `pkg.module:callable`, from the working directory too.
 
@@ -70,33 +88,35 @@ def load(reference: str, what: str) -> Callable[..., Any]:
     module_name, _, attribute = reference.partition(":")
     if not module_name or not attribute:
         raise NormlabError(f"{what} as pkg.module:callable", repr(reference), "name a module and a callable in it")
-    here = str(Path.cwd())
-    sys.path.insert(0, here)
+    if module_name.startswith(".") or module_name.endswith(".py") or "/" in module_name or "\\" in module_name:
+        raise NormlabError(
+            f"{what} as pkg.module:callable",
+            repr(reference),
+            "name the module, not its file: dots for slashes, from the working directory down, and no .py",
+        )
     try:
-        found: Any = importlib.import_module(module_name)
+        with working_directory_first() as here:
+            found: Any = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
-        if error.name is None or not module_name.startswith(error.name):
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise NormlabError(f"{what} {reference} to import", one_line(error), "install what it needs") from error
         raise NormlabError(
             f"{what} in a module that can be imported",
             f"no module named {error.name!r}",
             f"run from the folder that holds it, or install it (looked in {here} and the environment)",
         ) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script without its `if __name__ == "__main__"` exits
         raise NormlabError(f"{what} {reference} to import", one_line(error), "mend the module") from error
-    finally:
-        # What the module imports later, at call time, is still found, but shadows nothing of ours any more.
-        sys.path.remove(here)
-        if here not in sys.path:
-            sys.path.append(here)
     for part in attribute.split("."):
         if not hasattr(found, part):
-            public = [name for name in vars(found) if not name.startswith("_")]
+            names = [name for name in dir(found) if not name.startswith("_")]
+            public = [name for name in names if callable(getattr(found, name, None))]
             close = difflib.get_close_matches(part, public, n=1)
+            listed = ", ".join(public[:LISTED]) + (", ..." if len(public) > LISTED else "")
             raise NormlabError(
                 f"{what} {attribute!r} in {module_name}",
                 f"no such name in {getattr(found, '__file__', None) or module_name}",
-                f"did you mean {close[0]}?" if close else f"it has {', '.join(public) or 'nothing'}",
+                f"did you mean {close[0]}?" if close else f"it has {listed or 'nothing that can be called'}",
             )
         found = getattr(found, part)
     if not callable(found):

@@ -12,7 +12,8 @@ def write_atomically(path: Path, content: bytes) -> None:
     Raises OSError as the system does, on a full disk for one; nothing half-written stays.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
+    # Without the file's own name, which may be as long as names can be.
+    new = path.parent / f".normlab-{secrets.token_hex(8)}"
     try:
         with new.open("xb") as file:
             file.write(content)

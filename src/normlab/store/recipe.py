@@ -1,8 +1,9 @@
 """Recipe: everything that decides a training run, validated, frozen, plain data."""
 
+import json
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
 
 Optimizer = Literal["sgd", "momentum", "adamw"]
 Schedule = Literal["constant", "cosine", "one-cycle"]
@@ -56,6 +57,16 @@ class Recipe(BaseModel):
     """auto, cpu, cuda, cuda:N or mps."""
     threads: int | None = Field(None, ge=1, le=1024)
     """CPU threads of torch. Default: as many as torch takes."""
+
+    @field_validator("*")
+    @classmethod
+    def _survives_json(cls, value: Any) -> Any:
+        """The store and other processes get a recipe as JSON: NaN, inf or half a surrogate pair would not arrive."""
+        try:
+            json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+        except ValueError as error:
+            raise ValueError("it should be what JSON can hold: finite numbers, Unicode text") from error
+        return value
 
     def replace(self, **changes: Any) -> "Recipe":
         """This recipe with some fields changed, validated again."""

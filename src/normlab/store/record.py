@@ -6,7 +6,8 @@ from normlab.store.recipe import Recipe
 
 
 class _Plain(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # JSON has no NaN; one written as null could not be read again.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Epoch(_Plain):

@@ -1,21 +1,26 @@
 """Runs: the sqlite file that keeps records. One writer at a time; a kill at any instant leaves it readable."""
 
 import contextlib
+import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+from pydantic import ValidationError
 
 from normlab.errors import NormlabError
 from normlab.store.home import home
 from normlab.store.record import Record
 
+APPLICATION = int.from_bytes(b"nlab")
+"""Tells our file from another program's."""
 VERSION = 1
 SCHEMA = """
 CREATE TABLE trials (
     id TEXT PRIMARY KEY,
     finished TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%SZ', 'now')),
     record TEXT NOT NULL
-) STRICT
+)
 """
 WAIT_SECONDS = 60.0
 
@@ -23,16 +28,19 @@ WAIT_SECONDS = 60.0
 class Runs:
     """The store of finished runs, at `path` or in NORMLAB_HOME (else the platform's data folder).
 
-    Raises NormlabError where the file is no store, is of a newer version, or cannot be read or written.
+    sqlite's rollback journal, not its write-ahead log: one small write a run, on network folders too, and a
+    store that may only be read can be read. Raises NormlabError where the file is no store, is of a newer
+    version, or cannot be read or written.
     """
 
-    def __init__(self, path: Path | None = None) -> None:
-        self.path = path if path is not None else home() / "runs.db"
+    def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
+        self.path = home() / "runs.db" if path is None else Path(path)
 
     def prepare(self) -> None:
         """Make the store if there is none. Raises NormlabError, before the work, where `add` would after it."""
-        with self._open(write=True):
-            pass
+        with self._open(write=True) as database:
+            # sqlite opens what may not be written without a word: write what is there already.
+            database.execute(f"PRAGMA user_version = {VERSION}")
 
     def add(self, record: Record) -> None:
         """Keep a record; one of the same trial is replaced (its result is the same, its timing newer)."""
@@ -45,20 +53,32 @@ class Runs:
 
     def list(self) -> list[tuple[str, Record]]:
         """Every record with the time it was finished (UTC), oldest first."""
-        if not self.path.exists():
-            return []
-        with self._open() as database:
-            rows = database.execute("SELECT finished, record FROM trials ORDER BY finished, id").fetchall()
-        return [(finished, Record.model_validate_json(record)) for finished, record in rows]
+        rows = self._select("SELECT id, finished, record FROM trials ORDER BY finished, id")
+        return [(finished, self._record(trial, record)) for trial, finished, record in rows]
 
     def get(self, prefix: str) -> Record:
         """The one record whose trial begins with `prefix`; NormlabError if there is none, or several."""
-        found = [record for _, record in self.list() if record.trial.startswith(prefix)]
+        found = self._select("SELECT id, record FROM trials WHERE substr(id, 1, length(?1)) = ?1 ORDER BY id", prefix)
         if len(found) != 1 or not prefix:
-            got = "none" if not found else f"{len(found)}: {', '.join(record.trial for record in found[:4])}"
+            listed = ", ".join(trial for trial, _ in found[:4]) + (", ..." if len(found) > 4 else "")
+            got = f"{len(found)}: {listed}" if found else "none"
             do = "give more of its digits" if found else f"see `normlab runs list` (store: {self.path})"
             raise NormlabError(f"one run whose id begins with {prefix!r}", got, do)
-        return found[0]
+        return self._record(*found[0])
+
+    def _select(self, query: str, *values: str) -> Sequence[tuple[str, ...]]:
+        with self._open() as database:
+            return database.execute(query, values).fetchall()
+
+    def _record(self, trial: str, record: str) -> Record:
+        try:
+            return Record.model_validate_json(record)
+        except ValidationError as error:
+            raise NormlabError(
+                f"a record of version {VERSION} as trial {trial} in {self.path}",
+                f"another ({error.error_count()} of its fields are wrong)",
+                "update normlab, or name another file with --store",
+            ) from error
 
     @contextlib.contextmanager
     def _open(self, write: bool = False) -> Iterator[sqlite3.Connection]:
@@ -66,16 +86,13 @@ class Runs:
         try:
             if write:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
-            connection = sqlite3.connect(self.path, timeout=WAIT_SECONDS, isolation_level=None)
-            with contextlib.closing(connection):
+            # What is not there yet reads as an empty store, and stays away.
+            path = self.path if write or self.path.exists() else ":memory:"
+            connection = sqlite3.connect(path, timeout=WAIT_SECONDS, isolation_level=None)
+            with contextlib.closing(connection), connection:
                 self._prepare(connection)
                 connection.execute("BEGIN IMMEDIATE" if write else "BEGIN")
-                try:
-                    yield connection
-                except BaseException:
-                    connection.execute("ROLLBACK")
-                    raise
-                connection.execute("COMMIT")
+                yield connection
         except (sqlite3.Error, OSError) as error:
             raise NormlabError(
                 f"a runs store at {self.path}",
@@ -84,28 +101,27 @@ class Runs:
             ) from error
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        if self._version(connection) == 0:
+        """Make the table in an empty file."""
+
+        def fact(query: str) -> int:
+            return int(connection.execute(query).fetchone()[0])
+
+        if fact("PRAGMA application_id") != APPLICATION:
             connection.execute("BEGIN IMMEDIATE")
-            if self._version(connection) == 0:  # nobody else made it while this waited
-                if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-                    connection.execute("ROLLBACK")
+            if fact("PRAGMA application_id") != APPLICATION:  # nobody else made it while this waited
+                if fact("SELECT count(*) FROM sqlite_master"):
                     raise NormlabError(
                         f"a runs store at {self.path}",
                         "another program's database",
                         "name another file with --store",
                     )
                 connection.execute(SCHEMA)
+                connection.execute(f"PRAGMA application_id = {APPLICATION}")
                 connection.execute(f"PRAGMA user_version = {VERSION}")
-            connection.execute("COMMIT")
-        if (found := self._version(connection)) > VERSION:
+            connection.commit()
+        if (found := fact("PRAGMA user_version")) > VERSION:
             raise NormlabError(
                 f"a runs store of version {VERSION} or older at {self.path}",
                 f"version {found}",
                 "update normlab, or name another file with --store",
             )
-
-    @staticmethod
-    def _version(connection: sqlite3.Connection) -> int:
-        return int(connection.execute("PRAGMA user_version").fetchone()[0])

@@ -9,11 +9,11 @@ import os
 import platform
 from pathlib import Path
 
-from normlab.errors import is_reference
+from normlab.errors import is_reference, working_directory_first
 from normlab.store.recipe import Recipe
 
 # The rooms whose source can change a number in a record; a new figure or option must not orphan old runs.
-ROOMS = ("errors.py", "norms", "surgery", "models", "data", "train")
+ROOMS = ("errors.py", "norms", "nn.py", "functional.py", "surgery", "models", "data", "train")
 
 
 def trial_id(recipe: Recipe) -> str:
@@ -77,8 +77,9 @@ def _references(value: object) -> set[str]:
 def _file_hash(reference: str) -> str | None:
     """Of the module's source; None for what is no importable module (`cuda:0`) or has no source file."""
     try:
-        spec = importlib.util.find_spec(reference.partition(":")[0])
-    except (ImportError, ValueError):
+        with working_directory_first():
+            spec = importlib.util.find_spec(reference.partition(":")[0])
+    except Exception:  # finding `pkg.module` imports pkg, a stranger's code
         return None
     if spec is None or spec.origin is None or not Path(spec.origin).is_file():
         return None
