@@ -1,11 +1,12 @@
 """A chart into a file: PNG and SVG through vl-convert, HTML that works offline."""
 
 import html
+import os
 from pathlib import Path
 
 import altair
 
-from normlab.errors import NormlabError, one_line
+from normlab.errors import NormlabError
 from normlab.store.files import write_atomically
 
 _TEMPLATE = """<!doctype html>
@@ -13,6 +14,8 @@ _TEMPLATE = """<!doctype html>
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy"
+content="default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline' 'unsafe-eval'">
 <title>{title}</title>
 <style>
 body {{ margin: 1rem; font-family: system-ui, sans-serif; background: #fff; color: #222 }}
@@ -20,7 +23,7 @@ body {{ margin: 1rem; font-family: system-ui, sans-serif; background: #fff; colo
 </style>
 </head>
 <body>
-<div id="chart" role="img" aria-label="{title}"></div>
+<div id="chart" role="img" aria-label="{description}"></div>
 <script>{bundle}</script>
 <script>
 const spec = {spec};
@@ -36,10 +39,14 @@ vegaEmbed("#chart", spec, {{actions: false, renderer: "svg"}});
 
 def check_target(path: Path) -> None:
     """Raises NormlabError if no figure can be written there: the ending, or the folder."""
-    if path.suffix not in (".png", ".svg", ".html"):
-        raise NormlabError("a figure as .png, .svg or .html", repr(path.name))
+    if path.suffix.lower() not in (".png", ".svg", ".html"):
+        raise NormlabError("a figure as .png, .svg or .html", repr(str(path)))
+    if path.is_dir():
+        raise NormlabError("a figure as a file", f"the folder {path}", "name a file in it")
     if not path.parent.is_dir():
         raise NormlabError("a figure in a folder that is there", str(path.parent), "make it first")
+    if not os.access(path.parent, os.W_OK):
+        raise NormlabError("a figure in a folder that may be written to", str(path.parent), "name another")
 
 
 def save(chart: altair.TopLevelMixin, path: Path, title: str) -> None:
@@ -50,16 +57,21 @@ def save(chart: altair.TopLevelMixin, path: Path, title: str) -> None:
     import vl_convert
 
     spec = chart.to_json(indent=None)
-    if path.suffix == ".png":
+    if path.suffix.lower() == ".png":
         content = vl_convert.vegalite_to_png(spec, scale=2)
-    elif path.suffix == ".svg":
+    elif path.suffix.lower() == ".svg":
         content = vl_convert.vegalite_to_svg(spec).encode()
     else:
         bundle = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed")
-        content = _TEMPLATE.format(title=html.escape(title), bundle=bundle, spec=spec.replace("</", "<\\/")).encode()
+        # A name in it may be anything, "</script>" or "<!--" too.
+        spec = spec.replace("<", "\\u003c")
+        description = html.escape(getattr(chart, "description", title))
+        content = _TEMPLATE.format(
+            title=html.escape(title), description=description, bundle=bundle, spec=spec
+        ).encode()
     try:
         write_atomically(path, content)
     except OSError as error:
         raise NormlabError(
-            f"to write the figure {path}", one_line(error), "free the disk, or name another file"
+            f"to write the figure {path}", error.strerror, "free the disk, or name another file"
         ) from error
