@@ -1,12 +1,19 @@
 """The command line: parse, call, print. Commands are imported when they are called; torch with them."""
 
+import io
 import sys
-from collections.abc import Sequence
+import traceback
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, NoReturn
 
 import cyclopts
 
 from normlab import __version__
+from normlab.cli.signals import Ended
 from normlab.errors import NormlabError, one_line
+
+if TYPE_CHECKING:
+    import pydantic
 
 app = cyclopts.App(
     name="normlab",
@@ -15,6 +22,8 @@ app = cyclopts.App(
     "Results lie in NORMLAB_HOME, else in the platform's data folder.",
     version=__version__,
     help_format="plaintext",
+    suppress_keyboard_interrupt=False,
+    result_action="return_value",
 )
 app.command(
     "normlab.cli.train:train",
@@ -31,22 +40,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
     tokens = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in tokens
     tokens = [token for token in tokens if token != "--debug"]
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A name that the terminal's encoding lacks is no reason to lose a run.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        app(tokens, exit_on_error=False, print_error=False)
-    except KeyboardInterrupt:
-        _fail("interrupted", 130)
+        try:
+            app(tokens, exit_on_error=False, print_error=False)
+        finally:
+            print(end="", flush=True)  # here, where a full disk or a closed pipe can still be told
+    except KeyboardInterrupt as interrupt:
+        _fail("interrupted", interrupt.exit_code if isinstance(interrupt, Ended) else 130)
     except BrokenPipeError:
         # Whoever read our output has gone: `normlab runs list | head`. Nothing more can be printed.
         sys.stdout = None  # type: ignore[assignment]
         sys.exit(0)
     except Exception as error:
         if debug:
-            raise
+            traceback.print_exc()
         _fail(_explain(error), 2)
 
 
 def _explain(error: Exception) -> str:
-    """One line: what was expected, what came, what to do."""
+    """What was expected, what came, what to do."""
     if isinstance(error, NormlabError):
         return str(error)
     if isinstance(error, cyclopts.CycloptsError):
@@ -60,15 +75,20 @@ def _explain_usage(error: cyclopts.CycloptsError) -> str:
     import pydantic
 
     if isinstance(error.__cause__, pydantic.ValidationError):
-        problems = (
-            f"--{'-'.join(map(str, problem['loc'])).replace('_', '-')}: {problem['msg'].lower()}, "
-            f"got {problem['input']!r}"
-            for problem in error.__cause__.errors()
-        )
-        return "; ".join(problems)
-    return " ".join(str(error).split())
+        return "; ".join(_problems(error.__cause__))
+    if isinstance(error, cyclopts.UnusedCliTokensError):
+        return str(NormlabError("options as --name value", " ".join(error.unused_tokens or ()), "see --help"))
+    return str(error)
 
 
-def _fail(message: str, code: int) -> None:
-    print(f"normlab: {message}", file=sys.stderr)
+def _problems(error: "pydantic.ValidationError") -> Iterator[str]:
+    """Each wrong field under the name of its option: expected --lr to be greater than 0, got '-1'."""
+    for problem in error.errors():
+        option = str(problem["loc"][0]).replace("_", "-")
+        wanted = problem["msg"].partition(" should ")[2].partition(", unable to")[0]
+        yield str(NormlabError(f"--{option} to {wanted}", repr(problem["input"])))
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    print(f"normlab: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(code)

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
 from cyclopts import Parameter
-from rich.console import Console
 
+from normlab.cli.tables import plain_console
 from normlab.errors import one_line
 
 Finding = tuple[bool, str, str]
@@ -25,14 +25,14 @@ def doctor(*, json: Annotated[bool, Parameter(negative="")] = False) -> None:
         json: end with one line of JSON.
 
     """
-    console = Console(soft_wrap=True, highlight=False)
+    console = plain_console()
     report: dict[str, Any] = {}
     for name, well, found, do in _findings():
         report[name] = {"ok": well, "found": found, "do": do}
         if not json:
-            mark = "[green]ok  [/]" if well else "[yellow]look[/]"
-            console.print(f"{mark} [bold]{name}[/]: ", end="")
-            console.print(found + (f"; {do}" if do else ""), markup=False)
+            console.print("ok  " if well else "look", style="green" if well else "yellow", end=" ")
+            console.print(name, style="bold", end=": ")
+            console.print(found + (f"; {do}" if do else ""))
     if json:
         print(json_lines.dumps(report))
     if not (report["python"]["ok"] and report["torch"]["ok"] and report["store"]["ok"]):
@@ -105,6 +105,12 @@ def _store() -> Finding:
     from normlab.store import Runs
 
     runs = Runs()
-    if not runs.path.exists():
-        return True, f"none yet; the first run makes {runs.path}", ""
-    return True, f"{len(runs.list())} runs in {runs.path}", ""
+    found = (
+        f"{len(runs.list())} runs in {runs.path}"
+        if runs.path.exists()
+        else f"none yet; the first run makes {runs.path}"
+    )
+    there = next(path for path in (runs.path, *runs.path.parents) if path.exists())
+    if not os.access(there, os.W_OK) or (there != runs.path and not there.is_dir()):
+        return False, f"{found}, but {there} may not be written to", "mend its rights, or set NORMLAB_HOME"
+    return True, found, ""

@@ -20,11 +20,7 @@ def parse_options(pairs: Iterable[str]) -> dict[str, Any]:
         if key in options:
             raise NormlabError("each option once", f"{key} twice")
         try:
-            options[key] = json.loads(text, parse_constant=_refuse)
+            options[key] = json.loads(text)
         except ValueError:
             options[key] = text
     return options
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(constant)

@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 
 import cyclopts
 from cyclopts import Parameter
-from rich.console import Console
 
-from normlab.cli.tables import print_table
+from normlab.cli.tables import plain_console, print_table
+from normlab.errors import NormlabError
 from normlab.store import Record, Runs
 from normlab.store.files import write_atomically
 
@@ -30,7 +30,7 @@ def list_runs(*, store: Store = None, json: Json = False) -> None:
     if json:
         print(json_lines.dumps(rows))
         return
-    shown = (
+    shown: tuple[str, ...] = (
         "trial",
         "finished",
         "model",
@@ -44,6 +44,9 @@ def list_runs(*, store: Store = None, json: Json = False) -> None:
         "examples_per_s",
     )
     if rows:
+        if plain_console().is_terminal:  # eighty columns must do: digits enough to name a run, and no date
+            rows = [each | {"trial": each["trial"][:8]} for each in rows]
+            shown = tuple(name for name in shown if name != "finished")
         print_table(shown, [[_brief(each[name]) for name in shown] for each in rows])
     else:
         print(f"no runs in {found.path} yet: try `normlab train --data digits --epochs 3 --batch-size 64`")
@@ -61,17 +64,16 @@ def show(trial: str, /, *, store: Store = None, json: Json = False) -> None:
     if json:
         print(record.model_dump_json())
         return
-    console = Console(soft_wrap=True, highlight=False)
+    console = plain_console()
     for title, part in (("recipe", record.recipe), ("timing", record.timing)):
-        console.print(f"[bold]{title}[/]")
+        console.print(title, style="bold")
         for name, value in part.model_dump().items():
-            console.print(f"  {name}: ", end="")
-            console.print(str(value), markup=False)
-    console.print("[bold]epochs[/]")
+            console.print(f"  {name}: {value}")
+    console.print("epochs", style="bold")
     epochs = [epoch.model_dump() for epoch in record.result.epochs]
     print_table(tuple(epochs[0]), [[_brief(value) for value in epoch.values()] for epoch in epochs])
     if record.result.precise:
-        console.print("[bold]under recomputed statistics[/]")
+        console.print("under recomputed statistics", style="bold")
         precise = record.result.precise.model_dump()
         print_table(tuple(precise), [[_brief(value) for value in precise.values()]])
     console.print(f"parameters: {record.result.parameters}; trial {record.trial}")
@@ -98,14 +100,21 @@ def export(
     else:
         rows = [row(finished, record) for finished, record in found]
         buffer = io.StringIO()
-        writer = csv.DictWriter(buffer, fieldnames=list(rows[0]) if rows else ["trial"], lineterminator="\n")
+        # Records of other versions and machines may name other things.
+        names = dict.fromkeys(name for each in rows for name in each) or ["trial"]
+        writer = csv.DictWriter(buffer, fieldnames=names, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
         text = buffer.getvalue()
     if output is None:
         sys.stdout.write(text)
     else:
-        write_atomically(output, text.encode())
+        try:
+            write_atomically(output, text.encode())
+        except OSError as error:
+            raise NormlabError(
+                f"to write the table {output}", error.strerror, "free the disk, or name another file"
+            ) from error
         print(f"{len(found)} runs: {output.resolve()}")
 
 
@@ -141,4 +150,6 @@ def row(finished: str, record: Record) -> dict[str, Any]:
 def _brief(value: Any) -> str:
     if value is None:
         return "-"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.0f}" if 1000 <= value < 1e6 else f"{value:.4g}"
+    return str(value)

@@ -5,6 +5,14 @@ from types import FrameType
 from typing import Any
 
 
+class Ended(KeyboardInterrupt):
+    """A signal that ends it all at once."""
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__()
+        self.exit_code = exit_code
+
+
 class StopSignals:
     """While entered and armed the first signal is remembered; a second one, or an unarmed first, ends it all.
 
@@ -42,4 +50,4 @@ class StopSignals:
         again = self._signal is not None
         self._signal = number
         if again or not self._armed:
-            raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(self.exit_code)
+            raise Ended(self.exit_code)

@@ -1,15 +1,18 @@
 """normlab train: one run, watched, kept, drawn."""
 
 import json as json_lines
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
+import cyclopts
 from cyclopts import Parameter
-from pydantic import Field
+from pydantic import Field, ValidationError
 from rich.console import Console
 
 from normlab.cli.options import parse_options
 from normlab.cli.signals import StopSignals
+from normlab.cli.tables import plain_console
 from normlab.store import Recipe, Record, Runs
 from normlab.store.home import home
 
@@ -25,7 +28,7 @@ class _Fields(Recipe):
 def train(
     *,
     recipe: _Fields | None = None,
-    model_options: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")] = (),
+    model_options: Annotated[tuple[str, ...], Parameter(consume_multiple=(1, None), negative="")] = (),
     norm: str | None = None,
     checkpoints: Path | None = None,
     resume: Annotated[bool, Parameter(negative="")] = False,
@@ -53,20 +56,23 @@ def train(
     """
     surgeries = () if norm is None else ({"name": "swap", "source": "batch", "target": norm},)
     fields = (recipe or _Fields()).model_dump()
-    asked = Recipe(**fields | {"model_options": parse_options(model_options), "surgeries": surgeries})
-    runs = Runs(store)
-    runs.prepare()
+    try:
+        asked = Recipe(**fields | {"model_options": parse_options(model_options), "surgeries": surgeries})
+    except ValidationError as error:
+        raise cyclopts.ValidationError from error
+    # What could fail should fail before the training.
     if plot is not None:
-        # Slow to import, and what could fail should fail before the training.
         from normlab.report.figure import check_target
 
         check_target(plot)
+    runs = Runs(store)
+    runs.prepare()
 
     from normlab.cli.watch import observer_for
     from normlab.train import Interrupted
     from normlab.train import train as run
 
-    console = Console(soft_wrap=True, highlight=False)
+    console = plain_console()
     interrupted_to = home() / "checkpoints"
     with StopSignals() as signals:
         try:
@@ -80,9 +86,9 @@ def train(
                 say=console.print,
             )
         except Interrupted as interrupted:
-            console.print(f"{interrupted}; the same command with --resume goes on from there")
+            print(f"normlab: {interrupted}; the same command with --resume goes on from there", file=sys.stderr)
             raise SystemExit(signals.exit_code) from None
-    runs.add(record)
+        runs.add(record)
     _report(record, console, runs.path, plot, json)
 
 

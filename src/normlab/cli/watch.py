@@ -31,23 +31,36 @@ class _Lines(Observer):
         )
 
     def epoch(self, epoch: Epoch, examples_per_s: float) -> None:
-        shown = [
-            f"{name} {value:.3f}"
+        loss = "not finite" if epoch.train_loss is None else f"{epoch.train_loss:.3f}"
+        accuracies = (
+            f", {name} acc {value:.3f}"
             for name, value in (
-                ("loss", epoch.train_loss),
-                ("train acc", epoch.train_accuracy),
-                ("validation acc", epoch.validation_accuracy),
-                ("test acc", epoch.test_accuracy),
+                ("train", epoch.train_accuracy),
+                ("validation", epoch.validation_accuracy),
+                ("test", epoch.test_accuracy),
             )
             if value is not None
-        ]
+        )
         self.console.print(
-            f"epoch {epoch.epoch}/{self.epochs}: {', '.join(shown)}; {examples_per_s:.0f} examples/sec"
+            f"epoch {epoch.epoch}/{self.epochs}: loss {loss}{''.join(accuracies)}; {examples_per_s:.0f} examples/sec"
         )
 
 
 class _Live(_Lines):
     """The same lines above a bar that moves with every step."""
+
+    def __init__(self, console: Console, begun: Callable[[], None]) -> None:
+        super().__init__(console, begun)
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.fields[numbers]}"),
+            TimeRemainingColumn(compact=True),
+            TextColumn("left"),
+            console=console,
+            transient=True,
+            expand=True,
+        )
 
     def begin(self, recipe: Recipe, steps_per_epoch: int | None, epochs_done: int) -> None:
         super().begin(recipe, steps_per_epoch, epochs_done)
@@ -55,16 +68,6 @@ class _Live(_Lines):
         self.steps_per_epoch = steps_per_epoch
         self.epochs_done = epochs_done
         self.next_look = 0.0
-        self.progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=None),
-            TextColumn("{task.fields[numbers]}"),
-            TimeRemainingColumn(compact=True),
-            TextColumn("left"),
-            console=self.console,
-            transient=True,
-            expand=True,
-        )
         total = steps_per_epoch and steps_per_epoch * recipe.epochs
         self.task = self.progress.add_task(
             self._title(), total=total, completed=(steps_per_epoch or 0) * epochs_done, numbers=""

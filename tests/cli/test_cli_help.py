@@ -1,0 +1,92 @@
+import os
+import subprocess
+import sys
+
+import pytest
+
+import normlab as package
+
+COMMANDS = {
+    (): ("train", "data", "runs", "doctor", "--version", "--debug"),
+    ("train",): ("--model", "--norm", "--resume", "--plot", "--json", "--store", "--batch-size", "fashion-mnist"),
+    ("data",): ("fashion-mnist", "--json"),
+    ("doctor",): ("--json",),
+    ("runs",): ("list", "show", "export"),
+    ("runs", "list"): ("--store", "--json"),
+    ("runs", "show"): ("--store", "--json"),
+    ("runs", "export"): ("csv", "jsonl", "--output"),
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_help_names_everything(normlab, command):
+    outcome = normlab(*command, "--help")
+    assert (outcome.code, outcome.err) == (0, "")
+    squeezed = "".join(outcome.out.replace("│", "").split())
+    assert [word for word in COMMANDS[command] if word not in squeezed] == []
+
+
+def test_help_fits_a_narrow_terminal():
+    done = subprocess.run(
+        [sys.executable, "-m", "normlab", "train", "--help"],
+        env=os.environ | {"COLUMNS": "30"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert max(map(len, done.stdout.splitlines())) <= 30
+
+
+def test_a_bare_command_is_its_help(normlab):
+    for command in ((), ("runs",)):
+        assert normlab(*command).out == normlab(*command, "--help").out
+
+
+def test_version(normlab):
+    assert normlab("--version").out == f"{package.__version__}\n"
+
+
+def test_torch_waits_until_it_is_needed(tmp_path):
+    """A second for torch is too long for `--help`."""
+    code = """
+import sys
+def loaded(what):
+    heavy = {"torch", "numpy", "altair", "sklearn"} & set(sys.modules)
+    if heavy:
+        print(what, "loads", *heavy)
+import normlab
+loaded("import normlab")
+import normlab.store
+loaded("import normlab.store")
+assert {"Recipe", "nn", "train"} <= set(dir(normlab)) and normlab.Runs and normlab.NormlabError
+loaded("normlab.Runs")
+from normlab.cli import main
+def run(command):
+    try:
+        main(command.split())
+    except SystemExit as ended:
+        assert not ended.code, (command, ended.code)
+    loaded(command)
+import io
+out, sys.stdout = sys.stdout, io.StringIO()
+for command in sys.argv[1:]:
+    run(command)
+sys.stdout = out
+loaded("all of it")
+"""
+    commands = ["--help", "--version", *(f"{' '.join(each)} --help" for each in COMMANDS), "runs list", "runs export"]
+    done = subprocess.run([sys.executable, "-c", code, *commands], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
+
+
+def test_python_minus_m_and_a_terminal_that_knows_no_unicode(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "normlab", "runs", "list", "--store", "ü/[red]:smile:.db"],
+        env=os.environ | {"PYTHONIOENCODING": "ascii", "COLUMNS": "20"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("no runs in \\xfc/[red]:smile:.db yet")
