@@ -3,7 +3,7 @@ from hypothesis import given
 from pydantic import ValidationError
 
 import records
-from normlab.store import Recipe, Timing
+from normlab.store import Recipe, Result, Timing
 
 
 def test_the_defaults_are_the_threads_run():
@@ -73,3 +73,8 @@ def test_a_recipe_is_frozen_and_replace_validates():
 def test_a_record_holds_no_number_that_json_has_not():
     with pytest.raises(ValidationError):
         Timing(examples_per_s=NAN, seconds=1.0, device="cpu")
+
+
+def test_a_result_has_an_epoch():
+    with pytest.raises(ValidationError):
+        Result(epochs=(), precise=None, nonfinite=None, nonfinite_batches=0, parameters=1)

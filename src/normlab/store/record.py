@@ -1,6 +1,6 @@
 """Record: what a training run gave, as plain data. `result` is reproducible bit for bit, `timing` is not."""
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from normlab.store.recipe import Recipe
 
@@ -43,7 +43,7 @@ class NonFinite(_Plain):
 
 
 class Result(_Plain):
-    epochs: tuple[Epoch, ...]
+    epochs: tuple[Epoch, ...] = Field(min_length=1)
     precise: Precise | None
     nonfinite: NonFinite | None
     nonfinite_batches: int
