@@ -158,6 +158,13 @@ def test_masked_elements_enter_no_statistic(how: str) -> None:
     torch.testing.assert_close(model.norm.running_var, kept.var(1, correction=0), rtol=1e-10, atol=1e-10)
 
 
+def test_where_all_is_masked_the_statistics_stay() -> None:
+    model = Masked("by position")
+    changes = recalibrate(model, lambda: torch.zeros(8, CHANNELS, 6, dtype=torch.float64).split(3))
+    assert changes.left == {"norm": "its inputs give no finite statistics"}
+    assert torch.equal(model.norm.running_var, torch.ones(CHANNELS, dtype=torch.float64))
+
+
 # --- what is left, and why -----------------------------------------------------------------------------------------
 
 
@@ -185,7 +192,7 @@ def test_what_is_left_is_named_with_its_reason() -> None:
         "never": "no input reached it",
         "untracked": "keeps no running statistics",
         "frozen": "is frozen: in evaluation mode while the model is in train mode",
-        "broken": "its inputs are not all finite",
+        "broken": "its inputs give no finite statistics",
     }
     moved = {name for name, value in statistics(model).items() if not torch.equal(value, before[name])}
     assert moved == {"plain.running_mean", "plain.running_var"}

@@ -66,7 +66,7 @@ def recalibrate(model: nn.Module, batches: Batches) -> Changes:
                     continue
                 mean, var = _population(model, norm, uses[path], batches)
                 if not torch.isfinite(mean + var).all():
-                    changes.left[path] = "its inputs are not all finite"
+                    changes.left[path] = "its inputs give no finite statistics"
                     continue
                 before = norm.running_mean.clone(), norm.running_var.clone()
                 changes.record(path, "running statistics recomputed", functools.partial(_write, norm, *before))
@@ -101,7 +101,7 @@ def _uses(model: nn.Module, norms: dict[str, BatchNorm], batches: Batches) -> di
 
 
 def _population(model: nn.Module, norm: BatchNorm, uses: int, batches: Batches) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance (C,) of a norm's inputs over all batches and all its uses.
+    """Mean and biased variance (C,) of a norm's inputs over all batches and all its uses; NaN where nothing counts.
 
     Merged in float64 as in Chan, Golub & LeVeque 1983: never E[x^2] - E[x]^2.
     """
@@ -131,7 +131,7 @@ def _population(model: nn.Module, norm: BatchNorm, uses: int, batches: Batches) 
                     model(x)
     finally:
         hook.remove()
-    return mean, squares / total.clamp(min=1)
+    return mean, squares / total
 
 
 def _write(norm: BatchNorm, mean: Tensor, var: Tensor) -> None:
