@@ -48,7 +48,7 @@ contracts: $(VENV)/.developer
 check: lint types contracts
 
 mutants: $(VENV)/.developer
-	$(BIN)/python tests/mutants.py src/normlab/norms/batch.py src/normlab/norms/channels.py -- tests/norms
+	$(BIN)/python tests/mutants.py src/normlab/norms/batch.py src/normlab/norms/standardize.py src/normlab/norms/channels.py -- tests/norms
 
 bench: $(VENV)/.package
 	$(BIN)/python -m normlab.bench.batch_norm

@@ -1,4 +1,4 @@
-"""Change every arithmetic operator of the given sources, one at a time, and see that a test fails.
+"""Change every operator of the given sources, one at a time, and see that a test fails.
 
     python tests/mutants.py SOURCE.py ... -- TEST ...
 
@@ -28,7 +28,12 @@ SWAPS = {
     ast.BitOr: ast.BitAnd,
     ast.USub: ast.UAdd,
     ast.Invert: ast.UAdd,
+    ast.Gt: ast.Lt,
+    ast.Lt: ast.Gt,
+    ast.Eq: ast.NotEq,
+    ast.NotEq: ast.Eq,
 }
+SECONDS = 600
 SOURCES = Path("src")
 
 
@@ -42,6 +47,8 @@ def operators(tree: ast.AST) -> Iterator[ast.AST]:
                 yield from operators(child)
     if isinstance(tree, ast.BinOp | ast.UnaryOp | ast.AugAssign) and type(tree.op) in SWAPS:
         yield tree
+    if isinstance(tree, ast.Compare) and type(tree.ops[0]) in SWAPS:
+        yield tree
 
 
 def mutants(source: Path) -> Iterator[tuple[str, str]]:
@@ -50,7 +57,10 @@ def mutants(source: Path) -> Iterator[tuple[str, str]]:
     for number, node in enumerate(operators(tree)):
         changed = copy.deepcopy(tree)
         twin = list(operators(changed))[number]
-        twin.op = SWAPS[type(twin.op)]()
+        if isinstance(twin, ast.Compare):
+            twin.ops[0] = SWAPS[type(twin.ops[0])]()
+        else:
+            twin.op = SWAPS[type(twin.op)]()
         yield f"{source}:{node.lineno}: {ast.unparse(node)}  ->  {ast.unparse(twin)}", ast.unparse(changed)
 
 
@@ -61,7 +71,10 @@ def survives(source: Path, text: str, tests: list[str]) -> bool:
         Path(folder, source.relative_to(SOURCES)).write_text(text)
         command = [sys.executable, "-m", "pytest", "-xq", "-p", "no:cacheprovider", *tests]
         environment = os.environ | {"PYTHONPATH": folder, "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        try:
+            done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=SECONDS)
+        except subprocess.TimeoutExpired:  # a mutant that hangs has been noticed
+            return False
     if done.returncode not in (0, 1):  # 1: a test failed; anything else judges nothing
         sys.exit(f"the tests did not run: {done.stdout}{done.stderr}")
     return done.returncode == 0

@@ -25,6 +25,8 @@ def make_norm(name: str, num_features: int, dim: int, **options: Any) -> nn.Modu
 
     Raises NormlabError on an unknown name, an option the layer does not have, or what is no layer.
     """
+    if dim not in DIMENSIONS:
+        raise NormlabError("dim 1, 2 or 3", dim)
     layer = find_norm(name)[dim]
     if is_reference(name) and "dim" in parameters_of(layer):
         options = {"dim": dim, **options}

@@ -98,8 +98,8 @@ def test_evaluation_is_the_affine_map_of_the_running_statistics(shape, layout, m
     column = (1, -1, *[1] * (len(shape) - 2))
     expected = (x - mean.view(column)) / (var.view(column) + 0.1).sqrt() * weight.view(column) + bias.view(column)
     assert_close(y, torch.where(mask, expected, 0) if masked else expected)
-    assert same_mean is mean
-    assert same_var is var
+    assert torch.equal(same_mean, mean)
+    assert torch.equal(same_var, var)
 
 
 @pytest.mark.parametrize("parts", ["", "w", "b", "wb"])
@@ -242,22 +242,28 @@ def test_masks_of_every_form():
     assert_close(new_var, exact_var)
 
 
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_a_constant_channel_at_eps_zero_gives_beta(layout):
-    x = torch.full((4, 2, 3, 3), 5.0, dtype=torch.float64)
-    x[:, 1] = torch.randn(4, 3, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    weight, bias = torch.tensor([2.0, 1.0]).double(), torch.tensor([7.0, 0.0]).double()
-    leaf = layout(x).requires_grad_()
-    y, *_ = batch_norm(leaf, None, None, weight, bias, training=True, eps=0)
-    (gradient,) = torch.autograd.grad(y.sin().sum(), leaf, create_graph=True)
-    gradient.square().sum().backward()
-    assert (y[:, 0] == 7).all()
-    assert (gradient[:, 0] == 0).all()
-    assert leaf.grad.isfinite().all()
-    evaluated, *_ = batch_norm(
-        x, torch.tensor([5.0, 0]).double(), torch.tensor([0.0, 1]).double(), weight, bias, eps=0
-    )
-    assert (evaluated[:, 0] == 7).all()
+@pytest.mark.parametrize("value", [0.1, 3.3333, 5.1, 10000.3])
+def test_a_constant_channel_at_eps_zero_gives_beta(value, layout, dtype, masked):
+    """Its mean is rounded, as the sum of many 0.1 is: what is left must not count as variance."""
+    for n in (6, 7, 43):
+        x = torch.full((n, 2, 3, 3), value, dtype=dtype)
+        x[:, 1] = torch.randn(n, 3, 3, generator=torch.Generator().manual_seed(0), dtype=dtype)
+        mask = torch.rand(n, 3, 3, generator=torch.Generator().manual_seed(1)) < 0.7 if masked else None
+        counted = torch.ones(n, 3, 3, dtype=torch.bool) if mask is None else mask
+        weight, bias = torch.tensor([2.0, 1.0], dtype=dtype), torch.tensor([7.0, 0.0], dtype=dtype)
+        leaf = layout(x).requires_grad_()
+        y, *_ = batch_norm(leaf, None, None, weight, bias, training=True, eps=0, mask=mask)
+        (gradient,) = torch.autograd.grad(y.sin().sum(), leaf, create_graph=True)
+        gradient.square().sum().backward()
+        assert (y[:, 0][counted] == 7).all()
+        assert (gradient[:, 0] == 0).all()
+        assert leaf.grad.isfinite().all()
+        running = torch.tensor([value, 0], dtype=dtype), torch.tensor([0.0, 1], dtype=dtype)
+        evaluated, *_ = batch_norm(x, *running, weight, bias, eps=0, mask=mask)
+        assert (evaluated[:, 0][counted] == 7).all()
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -331,7 +337,32 @@ def test_half_precision_takes_float32_parameters(layout):
     assert batch_norm(low, mean, var.abs(), weight, bias)[0].dtype == torch.bfloat16
 
 
+def test_what_float16_cannot_hold_is_not_stored():
+    x = torch.tensor([[6e4], [6.1e4], [5.9e4]], dtype=torch.float16)
+    mean, var = torch.zeros(1, dtype=torch.float16), torch.ones(1, dtype=torch.float16)
+    _, new_mean, new_var = batch_norm(x, mean, var, training=True)
+    assert torch.equal(new_mean, mean)
+    assert torch.equal(new_var, var)
+
+
+def test_running_statistics_may_be_differentiated_in_evaluation_and_come_back_without_history():
+    x, weight, bias, (mean, var), _ = draw((4, 2, 3))
+    inputs = [x.requires_grad_(), mean.requires_grad_(), var.abs().detach().requires_grad_(), weight, bias]
+    assert gradcheck(lambda *given: batch_norm(*given)[0], inputs, rtol=1e-5)
+    _, same_mean, same_var = batch_norm(*inputs)
+    assert not same_mean.requires_grad
+    assert not same_var.requires_grad
+
+
+def test_a_momentum_with_a_gradient_gives_no_history():
+    x, _, _, (mean, var), _ = draw((4, 2, 3))
+    momentum = torch.tensor(0.1, requires_grad=True)
+    assert not any(value.requires_grad for value in batch_norm(x, mean, var, training=True, momentum=momentum))
+
+
 MISTAKES = [
+    (lambda: batch_norm(torch.zeros(4, 2), eps=math.inf), "eps >= 0"),
+    (lambda: batch_norm(torch.zeros(4, 2), torch.zeros(2), torch.ones(2), momentum=None), "momentum as a number"),
     (lambda: batch_norm(torch.zeros(3)), "floating x of shape"),
     (lambda: batch_norm(torch.zeros(3, 2, dtype=torch.int64)), "floating x of shape"),
     (lambda: batch_norm(torch.zeros(4, 2), weight=torch.ones(3)), r"weight of shape \(2,\)"),

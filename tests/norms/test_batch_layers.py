@@ -144,6 +144,66 @@ def test_counts_what_is_not_finite_without_running_statistics_too():
     assert layer.nonfinite_batches == 1
 
 
+@pytest.mark.parametrize("transform", ["grad", "vmap", "jvp", "hessian"])
+def test_a_layer_without_statistics_serves_every_transform_of_torch_func(transform):
+    layer = nn.BatchNorm1d(3, track_running_stats=False).double()
+    twin = torch.nn.BatchNorm1d(3, track_running_stats=False).double()
+    x = torch.randn(4, 5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+    def run(each):
+        def cubed(x):
+            return each(x).pow(3).sum()
+
+        if transform == "vmap":
+            return torch.func.vmap(each)(x)
+        if transform == "jvp":
+            return torch.func.jvp(each, (x[0],), (x[1],))[1]
+        return getattr(torch.func, transform)(cubed)(x[0])
+
+    assert_close(run(layer), run(twin), scale=100)
+
+
+def test_the_count_of_batches_that_are_not_finite_is_reset_and_survives_the_meta_device():
+    layer = nn.BatchNorm1d(2)
+    layer(torch.full((3, 2), float("nan")))
+    layer.reset_running_stats()
+    assert layer.nonfinite_batches == 0
+    big = nn.BatchNorm1d(2, device="meta")
+    big.load_state_dict(layer.state_dict(), assign=True)
+    big(torch.full((3, 2), float("nan")))
+    assert big.nonfinite_batches == 1
+
+
+def test_a_float16_layer_counts_what_its_buffers_cannot_hold():
+    layer = nn.BatchNorm1d(1).half()
+    layer(torch.tensor([[6e4], [6.1e4], [5.9e4]], dtype=torch.float16))
+    assert layer.running_var == 1
+    assert (layer.nonfinite_batches, layer.num_batches_tracked) == (1, 0)
+
+
+def test_a_batch_that_the_mask_empties_does_not_dilute_the_cumulative_average():
+    layer, x = nn.BatchNorm1d(2, momentum=None), torch.randn(4, 2)
+    layer(torch.randn(4, 2), torch.zeros(4, 1, dtype=torch.bool))
+    layer(x, torch.ones(4, 1, dtype=torch.bool))
+    assert_close(layer.running_mean, x.mean(0))
+
+
+def test_tolerates_a_layer_whose_count_was_taken_away():
+    for momentum in (0.1, None):
+        ours, theirs = nn.BatchNorm1d(2, momentum=momentum), torch.nn.BatchNorm1d(2, momentum=momentum)
+        ours.num_batches_tracked = theirs.num_batches_tracked = None
+        x = torch.randn(4, 2)
+        assert_close(ours(x), theirs(x))
+        assert_close(ours.running_mean, theirs.running_mean)
+
+
+def test_a_symbolic_trace_sees_one_call_of_the_layer(no_type_checks):
+    traced = torch.fx.symbolic_trace(torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2)))
+    assert [node.target for node in traced.graph.nodes if node.op == "call_module"] == ["0", "1"]
+    x = torch.randn(3, 1, 5, 5)
+    assert torch.equal(traced.eval()(x), traced.get_submodule("1")(traced.get_submodule("0")(x)))
+
+
 def test_cumulative_average_is_the_mean_of_the_batches():
     layer = nn.BatchNorm1d(2, momentum=None).double()
     batches = [torch.randn(5, 2, dtype=torch.float64) for _ in range(4)]
@@ -249,7 +309,13 @@ def test_frozen_in_evaluation_mode_is_frozen():
         (lambda: nn.BatchNorm1d(2, momentum=-0.1), "momentum in"),
         (lambda: nn.BatchNorm1d(2)(torch.zeros(2, 2, 2, 2)), r"2D input \(N, C\) or 3D input.*use BatchNorm2d"),
         (lambda: nn.BatchNorm2d(2)(torch.zeros(4, 2)), r"4D input \(N, C, H, W\).*use BatchNorm1d"),
-        (lambda: nn.BatchNorm2d(2)(torch.zeros(4, 3, 2, 2)), r"weight|running_mean"),
+        (
+            lambda: nn.BatchNorm2d(2)(torch.zeros(4, 3, 2, 2)),
+            r"2 channels, got 3 in 4D input .* make it BatchNorm2d\(3\)",
+        ),
+        (lambda: nn.BatchNorm2d(2)(torch.zeros(2, 5, 5)), r"x.unsqueeze\(0\)"),
+        (lambda: nn.BatchNorm1d(2)(torch.zeros(2, 2, dtype=torch.int64)), "floating input"),
+        (lambda: nn.make_norm("batch", 3, 4), "dim 1, 2 or 3"),
         (lambda: nn.make_norm("bacth", 3, 1), "did you mean batch"),
         (lambda: nn.make_norm("batch", 3, 1, epsilon=1), "epsilon"),
         (lambda: nn.make_norm("builtins:len", 3, 1), "to make a layer"),

@@ -27,23 +27,32 @@ def cut(x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         fits = False
     if not fits:
         raise NormlabError(
-            f"a bool mask of shape (N, *spatial) = {shape} or broadcastable to x {tuple(x.shape)}",
+            f"a bool mask of shape (N, *spatial) = {shape}, or one of {x.dim()} dimensions for {tuple(x.shape)}",
             f"{mask.dtype} of shape {tuple(mask.shape)}",
             "True marks the elements that count",
         )
     return torch.where(full, x, 0), full
 
 
-def deviations(x: Tensor, kept: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+def deviations(x: Tensor, kept: Tensor | None, exact: bool = False) -> tuple[Tensor, Tensor, Tensor]:
     """Mean (C,), sum of squared deviations (C,), and the deviations (N, C, *spatial), 0 where masked.
 
-    Two plain reductions: `var_mean` over non-adjacent dimensions is twenty times slower on a CPU.
+    Plain reductions: `var_mean` over non-adjacent dimensions is twenty times slower on a CPU. With `exact` the
+    mean of the deviations, which is what the rounding of a long sum left, goes into the mean: a constant
+    channel then has deviations of 0, not of 1e-17.
     """
     accumulated = x.to(accumulator(x))
-    mean = accumulated.sum(reduced(x)) / count(x, kept).clamp(min=1)  # masked elements are 0 already
-    centered = accumulated - column(mean, x)
-    if kept is not None:
-        centered = centered * kept
+    elements = count(x, kept).clamp(min=1)
+
+    def center(mean: Tensor) -> Tensor:
+        centered = accumulated - column(mean, x)
+        return centered if kept is None else centered * kept
+
+    mean = accumulated.sum(reduced(x)) / elements  # masked elements are 0 already
+    centered = center(mean)
+    if exact:
+        mean = mean + centered.sum(reduced(x)) / elements
+        centered = center(mean)
     return mean, (centered * centered).sum(reduced(x)), centered
 
 
