@@ -1,6 +1,7 @@
 """lenet and mlp: their sizes, their options, and the draws that two of them share."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -84,6 +85,12 @@ def test_which_norms_stand(norms: object, positions: str) -> None:
     assert "".join(path[-1] for path in without_bias) == positions, "a layer without a norm behind it keeps its bias"
 
 
+def test_the_mlps_layers_before_a_norm_may_do_without_bias() -> None:
+    model = make("mlp", norms=13, bias=False)
+    assert [getattr(model, f"linear{index}").bias is None for index in (1, 2, 3)] == [True, False, True]
+    assert model.output.bias is not None
+
+
 def test_norms_beyond_the_ninth_are_named_with_commas() -> None:
     deep = make("mlp", widths=[4] * 12, norms="1,10,12")
     assert standing(deep) == ["norm1", "norm10", "norm12"]
@@ -131,7 +138,7 @@ def test_widths_that_are_none(widths: object) -> None:
         make("mlp", widths=widths)
 
 
-@pytest.mark.parametrize(("widths", "sizes"), [([], [784, 10]), (7, [784, 7, 10]), ([5, 6], [784, 5, 6, 10])])
+@pytest.mark.parametrize(("widths", "sizes"), [([], [784, 10]), (7, [784, 7, 10]), ([5, 1], [784, 5, 1, 10])])
 def test_the_widths_of_the_mlp(widths: object, sizes: list[int]) -> None:
     linear = [layer for layer in make("mlp", widths=widths).modules() if isinstance(layer, nn.Linear)]
     assert [linear[0].in_features, *(layer.out_features for layer in linear)] == sizes
@@ -140,6 +147,25 @@ def test_the_widths_of_the_mlp(widths: object, sizes: list[int]) -> None:
 def test_the_mlp_is_that_of_the_paper() -> None:
     kinds = [type(layer).__name__ for layer in make("mlp", dropout=0.1).children()]
     assert kinds == ["Flatten", *["Linear", "BatchNorm1d", "Sigmoid", "Dropout"] * 3, "Linear"]
+
+
+@pytest.mark.parametrize(
+    ("network", "parameters"), [(lenet, 44_878), (mlp, 784 * 100 + 2 * 100 * 100 + 100 * 9 + 1010)]
+)
+def test_bare_they_are_the_books_and_the_papers(network: Callable[..., nn.Module], parameters: int) -> None:
+    bare = network()
+    assert parameter_count(bare) == parameters
+    assert {(getattr(bare, path).eps, getattr(bare, path).momentum) for path in standing(bare)} == {(1e-5, 0.1)}
+    assert not any(isinstance(module, nn.Dropout) for module in bare.modules())
+    assert bare(torch.zeros(2, 1, 28, 28)).shape == (2, 10)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_ours_are_told_the_data_and_the_seed(model: str) -> None:
+    built = build(model, {}, input_shape=[3, 20, 18], classes=7, seed=5)
+    assert built(torch.zeros(2, 3, 20, 18)).shape == (2, 7)
+    twin = MODELS[model]((3, 20, 18), 7, seed=5)
+    assert all(torch.equal(a, b) for a, b in zip(built.parameters(), twin.parameters(), strict=True))
 
 
 def test_settings_reach_every_norm() -> None:
