@@ -244,13 +244,17 @@ for index in range(20):
 
 
 def test_two_processes_at_once_lose_nothing(tmp_path):
+    """Fifty records each into one store, and meanwhile fifty stores that each would be the first to make."""
     code = """
+from pathlib import Path
 print(flush=True)
 sys.stdin.read(1)
 for index in range(50):
-    Runs(sys.argv[1]).add(record(trial=sys.argv[2] + f"{index:015x}"))
+    added = record(trial=sys.argv[2] + f"{index:015x}")
+    Runs(sys.argv[1]).add(added)
+    Runs(Path(sys.argv[1]).with_name(f"{index}.db")).add(added)
 """
-    path = tmp_path / "runs.db"  # which neither has made yet
+    path = tmp_path / "runs.db"
     writers = [python(code, path, name, stdin=subprocess.PIPE) for name in "ab"]
     for writer in writers:
         writer.stdout.readline()
@@ -260,9 +264,8 @@ for index in range(50):
     for writer in writers:
         _, err = writer.communicate(timeout=100)
         assert (writer.returncode, err) == (0, "")
-    assert sorted(record.trial for _, record in Runs(path).list()) == [
-        f"{n}{i:015x}" for n in "ab" for i in range(50)
-    ]
+    assert {record.trial for _, record in Runs(path).list()} == {f"{n}{i:015x}" for n in "ab" for i in range(50)}
+    assert {len(Runs(tmp_path / f"{index}.db").list()) for index in range(50)} == {2}
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")

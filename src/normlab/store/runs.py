@@ -82,7 +82,7 @@ class Runs:
 
     @contextlib.contextmanager
     def _open(self, write: bool = False) -> Iterator[sqlite3.Connection]:
-        """A transaction: all of it is kept or nothing is, and two commands at once wait for each other."""
+        """Each statement is a transaction: all of it is kept or nothing is, and two at once wait for each other."""
         try:
             if write:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -91,7 +91,6 @@ class Runs:
             connection = sqlite3.connect(path, timeout=WAIT_SECONDS, isolation_level=None)
             with contextlib.closing(connection), connection:
                 self._prepare(connection)
-                connection.execute("BEGIN IMMEDIATE" if write else "BEGIN")
                 yield connection
         except (sqlite3.Error, OSError) as error:
             raise NormlabError(
