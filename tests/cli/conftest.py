@@ -83,6 +83,13 @@ class Outcome:
         return json.loads(self.last, parse_constant=refuse)
 
 
+@pytest.fixture(autouse=True)
+def a_plain_environment(monkeypatch):
+    """Python buffers its output into a pipe, and nobody has told rich what it writes to."""
+    for name in ("PYTHONUNBUFFERED", "COLUMNS", "NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.delenv(name, raising=False)
+
+
 @pytest.fixture
 def users(tmp_path, monkeypatch):
     """The working directory, with `users.py` in it; what a command imports from it is forgotten afterwards."""

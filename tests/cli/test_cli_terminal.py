@@ -18,13 +18,12 @@ def in_terminal(columns, *arguments):
     fcntl, struct, termios = (__import__(name) for name in ("fcntl", "struct", "termios"))
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
-    environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "NO_COLOR", "CI")}
     process = subprocess.Popen(
         [sys.executable, "-m", "normlab", *map(str, arguments)],
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
-        env=environment | {"TERM": "xterm-256color", "OMP_NUM_THREADS": "1"},
+        env=os.environ | {"TERM": "xterm-256color", "OMP_NUM_THREADS": "1"},
     )
     os.close(theirs)
     sent = b""

@@ -1,5 +1,6 @@
 """The command line: parse, call, print. Commands are imported when they are called; torch with them."""
 
+import contextlib
 import io
 import sys
 import traceback
@@ -40,24 +41,34 @@ def main(arguments: Sequence[str] | None = None) -> None:
     tokens = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in tokens
     tokens = [token for token in tokens if token != "--debug"]
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # A name that the terminal's encoding lacks is no reason to lose a run.
-        sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        try:
+        with _output():
             app(tokens, exit_on_error=False, print_error=False)
-        finally:
-            print(end="", flush=True)  # here, where a full disk or a closed pipe can still be told
     except KeyboardInterrupt as interrupt:
         _fail("interrupted", interrupt.exit_code if isinstance(interrupt, Ended) else 130)
     except BrokenPipeError:
-        # Whoever read our output has gone: `normlab runs list | head`. Nothing more can be printed.
-        sys.stdout = None  # type: ignore[assignment]
-        sys.exit(0)
+        sys.exit(0)  # whoever read our output has gone: `normlab runs list | head`
     except Exception as error:
         if debug:
             traceback.print_exc()
         _fail(_explain(error), 2)
+
+
+@contextlib.contextmanager
+def _output() -> Iterator[None]:
+    """Standard output that takes any text, and tells here, not at the end of Python, that it cannot be written."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A name that the terminal's encoding lacks is no reason to lose a run.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        yield
+    finally:
+        try:
+            print(end="", flush=True)
+        except OSError:
+            # Or Python would try again at its end.
+            sys.stdout = None  # type: ignore[assignment]
+            raise
 
 
 def _explain(error: Exception) -> str:
