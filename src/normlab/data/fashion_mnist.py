@@ -106,11 +106,15 @@ def _fetch(sources: Sequence[Source], files: Mapping[str, IdxFile], say: Say, sc
             return {name: idx.read(folder, known) for name, known in files.items()}
         except Unusable as why:
             reasons.append(f"{source}: {why}")
+    wanted = ", ".join(f"{known.name}.gz" for known in files.values())
+    if named:
+        raise NormlabError(
+            f"fashion-mnist in the folder of {VARIABLE}", "; ".join(reasons), f"put {wanted} there, or unset it"
+        )
     raise NormlabError(
-        "fashion-mnist from " + (f"the folder in {VARIABLE}" if named else "one of its sources"),
+        "fashion-mnist from one of its sources",
         "; ".join(reasons),
-        f"connect to the network, or apt install {PACKAGE}, or set {VARIABLE} to a folder with "
-        + ", ".join(f"{known.name}.gz" for known in files.values()),
+        f"connect to the network, or apt install {PACKAGE}, or set {VARIABLE} to a folder with {wanted}",
     )
 
 
