@@ -77,10 +77,8 @@ class _Live(_Lines):
     def step(self, sums: Sums) -> None:
         if (now := time.monotonic()) < self.next_look:
             return
-        done = (self.steps_per_epoch or 0) * self.epochs_done + sums.steps
-        if not self.next_look:  # what a resumed run has behind it is no speed
-            self.progress.reset(self.task, completed=done, numbers="")
         self.next_look = now + LOOK_SECONDS
+        done = (self.steps_per_epoch or 0) * self.epochs_done + sums.steps
         numbers = f"loss {sums.loss / sums.examples:.3f}, acc {sums.correct / sums.examples:.3f}"
         speed = self.progress.tasks[0].speed
         if speed:
