@@ -25,6 +25,7 @@ def live(monkeypatch):
 @pytest.mark.parametrize(("epochs_done", "steps_done"), [(0, 0), (2, 0), (2, 150)])
 def test_the_speed_is_of_the_steps_that_were_done_here(live, epochs_done, steps_done):
     live.begin(Recipe(batch_size=100, epochs=5, device="cpu", threads=1), 200, epochs_done)
+    assert live.progress.tasks[0].completed == 200 * epochs_done
     for step in range(steps_done + 1, steps_done + 31):
         live.tick()
         live.step(Sums(steps=step, examples=100 * step, loss=50.0 * step, correct=75 * step))

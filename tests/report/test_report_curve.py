@@ -67,16 +67,17 @@ def test_the_legend_names_what_is_drawn_and_nothing_else(name):
                 assert len(scale["range"]) == len(scale["domain"])
 
 
-def test_a_series_looks_the_same_whichever_others_there_are_and_like_no_other():
-    looks = {}
+def test_a_series_looks_the_same_whichever_others_there_are_and_has_a_shape_of_its_own():
+    looks, shapes = {}, {}
     for record in RUNS.values():
         _, (lines, points, _) = parts(record)
-        channels = [lines["encoding"]["strokeDash"], points["encoding"]["shape"], points["encoding"]["color"]]
+        channels = [lines["encoding"]["strokeDash"], points["encoding"]["color"], points["encoding"]["shape"]]
         for index, series in enumerate(channels[0]["scale"]["domain"]):
-            looks.setdefault(series, set()).add(str([channel["scale"]["range"][index] for channel in channels]))
-    assert len(looks) == 4
-    assert [len(look) for look in looks.values()] == [1] * 4
-    assert len(set.union(*looks.values())) == 4
+            look = [channel["scale"]["range"][index] for channel in channels]
+            looks.setdefault(series, look)
+            assert looks[series] == look
+            shapes[series] = look[-1]
+    assert len(set(shapes.values())) == len(shapes) == 4
 
 
 @pytest.mark.parametrize("count", [1, 2, 10, 12, 13, 60, 100, 400])

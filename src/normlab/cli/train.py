@@ -1,6 +1,7 @@
 """normlab train: one run, watched, kept, drawn."""
 
 import json as json_lines
+import shutil
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -89,6 +90,8 @@ def train(
             print(f"normlab: {interrupted}; the same command with --resume goes on from there", file=sys.stderr)
             raise SystemExit(signals.exit_code) from None
         runs.add(record)
+    # What an interruption of this very run may have left has served.
+    shutil.rmtree(interrupted_to / record.trial, ignore_errors=True)
     _report(record, console, runs.path, plot, json)
 
 
