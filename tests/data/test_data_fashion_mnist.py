@@ -95,7 +95,7 @@ def test_a_named_folder_comes_first_and_alone(home: Path, published, monkeypatch
     load(published, Refusing())
     fashion_mnist.path().unlink()
     monkeypatch.setenv("NORMLAB_FASHION_MNIST", str(home))
-    with pytest.raises(NormlabError, match=r"the folder in NORMLAB_FASHION_MNIST, got .*home: no train-images"):
+    with pytest.raises(NormlabError, match=r"in the folder of NORMLAB_FASHION_MNIST, got .*home: no train-images"):
         load(published, Folder(published.folder))
 
 

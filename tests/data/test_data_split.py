@@ -2,7 +2,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, RandomSampler, TensorDataset
 
 from normlab.data import Examples, Loaded
 from normlab.errors import NormlabError
@@ -144,3 +144,26 @@ def test_batches_that_a_loader_keeps_may_be_written_into() -> None:
     for x, _ in Loaded(DataLoader(Rows([(kept, Y)]), batch_size=None)).batches():
         x.zero_()
     assert kept.sum() == 8
+
+
+def test_a_loader_knows_its_smallest_batch() -> None:
+    loader = DataLoader(TensorDataset(torch.rand(9, 2), torch.arange(9) % 3), batch_size=4)
+    assert Loaded(loader).smallest == 1
+
+
+@pytest.mark.parametrize("owner", ["loader", "sampler", "nobody"])
+def test_a_seed_decides_the_order_whoever_holds_the_generator(owner: str) -> None:
+    data = TensorDataset(torch.rand(30, 2), torch.arange(30))
+    generator = torch.Generator().manual_seed(7)
+    if owner == "sampler":
+        loader = DataLoader(data, batch_size=7, sampler=RandomSampler(data, generator=generator))
+    else:
+        loader = DataLoader(data, batch_size=7, shuffle=True, generator=generator if owner == "loader" else None)
+    loaded = Loaded(loader)
+    assert torch.equal(generator.get_state(), torch.Generator().manual_seed(7).get_state())
+
+    def order(seed: int) -> list[int]:
+        return torch.cat([y for _, y in loaded.batches(seed=seed)]).tolist()
+
+    assert order(1) == order(1)
+    assert order(1) != order(2)

@@ -94,30 +94,31 @@ class Examples:
 class Loaded:
     """Labelled examples that a torch DataLoader draws; batch size, order and shuffling are the loader's own.
 
-    Reads the loader once when made, to check every batch and to find `shape` (of one example) and
-    `classes` (the highest label + 1), and leaves torch's random state and the loader's generator as they
-    were. Raises NormlabError where a batch is not (x, y) as `Examples` takes them, the shape of an example
-    varies, or nothing comes.
+    Reads the loader once when made, to check every batch and to find `shape` (of one example), `classes`
+    (the highest label + 1) and `smallest` (examples of the smallest batch), and leaves torch's random state
+    and the loader's generators as they were. Raises NormlabError where a batch is not (x, y) as `Examples`
+    takes them, the shape of an example varies, or nothing comes.
     """
 
     def __init__(self, loader: DataLoader, what: str = "a DataLoader") -> None:
         self.loader = loader
         self.what = what
-        own = loader.generator
-        state = own.get_state() if own is not None else None
-        shapes, highest = set(), -1
+        before = [(generator, generator.get_state()) for generator in self._generators()]
+        shapes, sizes, highest = set(), set(), -1
         try:
             with torch.random.fork_rng(devices=[]):
                 for x, y in self._checked(iter(self.loader)):
                     shapes.add(tuple(x.shape[1:]))
+                    sizes.add(len(x))
                     highest = max(highest, int(y.max()))
         finally:
-            if own is not None and state is not None:
-                own.set_state(state)
+            for generator, state in before:
+                generator.set_state(state)
         if len(shapes) != 1:
             got = ", ".join(map(str, sorted(shapes)))
             raise NormlabError(f"{self.what} with examples of one shape", got, "pad or crop the examples")
         self.shape: tuple[int, ...] = shapes.pop()
+        self.smallest = min(sizes)
         self.classes = highest + 1
 
     def __len__(self) -> int:
@@ -135,15 +136,22 @@ class Loaded:
     def batches(self, *, start: int = 0, seed: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """The loader's mini-batches from number `start`, drawing and dropping those before it; `x` as in `Examples`.
 
-        With a seed the order is a function of it: the loader's own generator, else torch's, is set here, before
-        the first batch is drawn. Raises NormlabError on a loader that gives nothing.
+        With a seed the order is a function of it: the generators of the loader and its sampler, else torch's,
+        are set here, before the first batch is drawn. Raises NormlabError on a loader that gives nothing.
         """
         if seed is not None:
-            (self.loader.generator or torch.default_generator).manual_seed(seed)
+            for generator in self._generators() or [torch.default_generator]:
+                generator.manual_seed(seed)
         drawn = self._checked(iter(self.loader))
         for _ in range(start):
             next(drawn, None)
         return ((_features(x, own=False), y) for x, y in drawn)
+
+    def _generators(self) -> list[torch.Generator]:
+        """The loader's own, and its sampler's, which a user may have made with one."""
+        owners = (self.loader, self.loader.sampler)
+        found = (getattr(owner, "generator", None) for owner in owners)
+        return [generator for generator in found if isinstance(generator, torch.Generator)]
 
     def _checked(self, batches: Iterator[object]) -> Iterator[tuple[Tensor, Tensor]]:
         empty = True

@@ -110,6 +110,6 @@ def _rehearse(model: nn.Module, x: Tensor, dataset: Dataset, recipe: Recipe) -> 
 def _smallest_batch(dataset: Dataset, recipe: Recipe) -> Tensor:
     split = dataset.train
     if isinstance(split, Loaded):
-        return next(split.batches(seed=models.key(recipe.seed, "rehearsal")))[0]
+        return next(split.batches(seed=models.key(recipe.seed, "rehearsal")))[0][: split.smallest]
     size = min(recipe.batch_size, len(split))
     return next(split.batches(len(split) % size or size))[0]
