@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from normlab.store import Runs
+from normlab.store.home import home
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows sends other signals")
 
@@ -49,6 +50,7 @@ def test_interrupted_twice_a_run_goes_on_where_it_stopped(spawn, normlab):
     assert (resumed.code, resumed.err) == (0, "")
     assert resumed.out.startswith("resumed after ")
     assert "epoch 3/5" not in resumed.out
+    assert [*(home() / "checkpoints").iterdir()] == [], "what the interruptions left has served"
     [(_, record)] = Runs().list()
     again = normlab(*DIGITS, "--json")
     [(_, whole)] = Runs().list()

@@ -49,11 +49,13 @@ def test_html_may_ask_the_network_for_nothing(chart, tmp_path):
 
 def test_html_takes_any_title(tmp_path):
     odd = "</script><!--<script>\"'&<b>{0}"
+    safe = "&lt;/script&gt;&lt;!--&lt;script&gt;&quot;&#x27;&amp;&lt;b&gt;{0}"
     save(curve(records.record(model=odd)), tmp_path / "curve.html", odd)
     page = (tmp_path / "curve.html").read_text(encoding="utf-8")
     assert page.count("<script") == page.count("</script") == 2
     assert "<!--" not in page
-    assert "<title>&lt;/script&gt;&lt;!--&lt;script&gt;&quot;&#x27;&amp;&lt;b&gt;{0}</title>" in page
+    assert f"<title>{safe}</title>" in page
+    assert f'aria-label="Training loss and accuracies of {safe} on fashion-mnist over epochs 1 to 3"' in page
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.svg", "a.html", "A.PNG", "[red] ü.html"])
