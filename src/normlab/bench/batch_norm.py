@@ -2,7 +2,7 @@
 
     python -m normlab.bench.batch_norm [ROUNDS]
 
-Arms take turns within each round, on one thread; the first round is warm-up. The ratio is the median over
+Arms take turns within each round, now one first and now the other, on one thread; the first round is warm-up. The ratio is the median over
 rounds of ours / torch's examples per second.
 """
 
@@ -31,8 +31,8 @@ def main(rounds: int = 9) -> None:
     base = Recipe(epochs=1, train_examples=EXAMPLES, threads=1)
     speeds: dict[str, list[float]] = {arm: [] for arm in ARMS}
     for turn in range(rounds + 1):
-        for arm, surgeries in ARMS.items():
-            record = train(base.replace(surgeries=surgeries))
+        for arm in sorted(ARMS, reverse=turn % 2 == 1):
+            record = train(base.replace(surgeries=ARMS[arm]))
             if turn:
                 speeds[arm].append(record.timing.examples_per_s)
     for arm, measured in speeds.items():

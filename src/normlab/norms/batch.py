@@ -162,8 +162,9 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
             arguments = (input,) if mask is None else (input, mask)
             return input.tracer.create_proxy("call_module", input.tracer.path_of_module(self), arguments, {})
         self._check_input_dim(input)
-        if not self.training and self.running_mean is not None and self.running_var is not None:
-            return normalize_by(input, self.running_mean, self.running_var, self.weight, self.bias, mask, self.eps)
+        running_mean, running_var = self.running_mean, self.running_var
+        if not self.training and running_mean is not None and running_var is not None:
+            return normalize_by(input, running_mean, running_var, self.weight, self.bias, mask, self.eps)
         if values_per_channel(input) == 1:
             raise ValueError(
                 f"Expected more than 1 value per channel when training, got input size {tuple(input.shape)}; "
@@ -175,23 +176,25 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
         return y
 
     def _track(self, batch: BatchStatistics) -> None:
-        if not self.track_running_stats or self.running_mean is None or self.running_var is None:
+        # Each buffer is looked up once: in an nn.Module a look-up costs as much as a small tensor operation.
+        running_mean, running_var, tracked = self.running_mean, self.running_var, self.num_batches_tracked
+        if not self.track_running_stats or running_mean is None or running_var is None:
             if not transformed():  # torch.func changes no state, and a layer that has none should serve it
                 self.nonfinite_batches.add_(~batch.finite)
             return
-        batch = batch.stored_as(self.running_mean.dtype)
+        batch = batch.stored_as(running_mean.dtype)
         self.nonfinite_batches.add_(~batch.finite)
         momentum: float | Tensor | None = self.momentum
-        if self.num_batches_tracked is not None:
-            masked_out = isinstance(batch.count, Tensor) and (batch.count == 0).all()
-            self.num_batches_tracked.add_(batch.finite if masked_out is False else batch.finite & ~masked_out)
+        if tracked is not None:
+            counts = batch.finite
+            if isinstance(batch.count, Tensor):
+                counts = counts & (batch.count > 0).any()
+            tracked.add_(counts)
             if momentum is None:  # the cumulative mean
-                momentum = self.num_batches_tracked.clamp(min=1).to(batch.mean.dtype).reciprocal()
-        if momentum is None:
-            momentum = 0.0
-        running_mean, running_var = update_running(self.running_mean, self.running_var, batch, momentum)
-        self.running_mean.copy_(running_mean)
-        self.running_var.copy_(running_var)
+                momentum = tracked.clamp(min=1).to(batch.mean.dtype).reciprocal()
+        new_mean, new_var = update_running(running_mean, running_var, batch, 0.0 if momentum is None else momentum)
+        running_mean.copy_(new_mean)
+        running_var.copy_(new_var)
 
     def reset_running_stats(self) -> None:
         """The statistics of a new layer, as in torch, and no batch counted."""
@@ -207,6 +210,8 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
             self.nonfinite_batches = torch.zeros((), dtype=torch.int64, device=loaded.device)
 
     def _check_input_dim(self, input: Tensor) -> None:
+        if input.dim() in self.layouts and input.shape[1] == self.num_features and input.is_floating_point():
+            return
         got = f"{input.dim()}D input {tuple(input.shape)}"
         if input.dim() not in self.layouts:
             wanted = " or ".join(f"{dims}D input {layout}" for dims, layout in self.layouts.items())
@@ -215,11 +220,11 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
             raise NormlabError(wanted, got, advice)
         if not input.is_floating_point():
             raise NormlabError("floating input", input.dtype, "convert it: x.float()")
-        if input.shape[1] != self.num_features:
-            name = type(self).__name__
-            raise NormlabError(
-                f"{self.num_features} channels", f"{input.shape[1]} in {got}", f"make it {name}({input.shape[1]})"
-            )
+        raise NormlabError(
+            f"{self.num_features} channels",
+            f"{input.shape[1]} in {got}",
+            f"make it {type(self).__name__}({input.shape[1]})",
+        )
 
 
 class BatchNorm1d(_BatchNorm, nn.BatchNorm1d):
