@@ -1,24 +1,28 @@
 """Our batch normalization against torch's in the thread's run: the same loop, loader, optimizer and draws.
 
-    python -m normlab.bench.batch_norm [ROUNDS]
+    python -m normlab.bench.batch_norm [EXAMPLES]
 
-Arms take turns within each round, now one first and now the other, on one thread; the first round is warm-up. The ratio is the median over
-rounds of ours / torch's examples per second.
+Both trainings run in one process, on one torch thread each, and take turns after every step; a step is timed
+from its turn's begin to its end. Whole runs that take turns differ by 10 % by the luck of their memory.
 """
 
 import statistics
 import sys
+import threading
+import time
 
 from torch import nn
 
 from normlab.store import Recipe
-from normlab.train import train
+from normlab.train import Observer, train
+from normlab.train.progress import WARMUP_STEPS, Sums
 
 ARMS = {
     "normlab.nn": (),
     "torch.nn": ({"name": "swap", "source": "batch", "target": "normlab.bench.batch_norm:torch_norm"},),
 }
-EXAMPLES = 60 * 256
+BATCH = 256
+EXAMPLES = 200 * BATCH
 
 
 def torch_norm(num_features: int, dim: int) -> nn.Module:
@@ -26,20 +30,48 @@ def torch_norm(num_features: int, dim: int) -> nn.Module:
     return {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}[dim](num_features)
 
 
-def main(rounds: int = 9) -> None:
+class _Turns(Observer):
+    """Times each step, then lets the other run have one."""
+
+    def __init__(self, mine: threading.Semaphore, other: threading.Semaphore) -> None:
+        self.mine = mine
+        self.other = other
+        self.seconds: list[float] = []
+
+    def begin(self, recipe: Recipe, steps_per_epoch: int | None, epochs_done: int) -> None:
+        self.mine.acquire()
+        self.started = time.perf_counter()
+
+    def step(self, sums: Sums) -> None:
+        self.seconds.append(time.perf_counter() - self.started)
+        self.other.release()
+        self.mine.acquire()
+        self.started = time.perf_counter()
+
+    def end(self) -> None:
+        self.other.release()
+
+
+def main(examples: int = EXAMPLES) -> None:
     """Measure and print."""
-    base = Recipe(epochs=1, train_examples=EXAMPLES, threads=1)
-    speeds: dict[str, list[float]] = {arm: [] for arm in ARMS}
-    for turn in range(rounds + 1):
-        for arm in sorted(ARMS, reverse=turn % 2 == 1):
-            record = train(base.replace(surgeries=ARMS[arm]))
-            if turn:
-                speeds[arm].append(record.timing.examples_per_s)
-    for arm, measured in speeds.items():
-        print(f"{arm:12} median {statistics.median(measured):8.0f} examples/s of {rounds} rounds: ", end="")
-        print(" ".join(f"{speed:.0f}" for speed in measured))
-    ratios = [ours / peer for ours, peer in zip(*speeds.values(), strict=True)]
-    print(f"ratio        median {statistics.median(ratios):8.3f} (from {min(ratios):.3f} to {max(ratios):.3f})")
+    base = Recipe(epochs=3, batch_size=BATCH, train_examples=examples, threads=1)
+    turns = threading.Semaphore(1), threading.Semaphore(0)
+    observers = {arm: _Turns(turns[number], turns[1 - number]) for number, arm in enumerate(ARMS)}
+    runs = [
+        threading.Thread(target=train, args=(base.replace(surgeries=ARMS[arm]),), kwargs={"observer": observer})
+        for arm, observer in observers.items()
+    ]
+    for run in runs:
+        run.start()
+    for run in runs:
+        run.join()
+    steps = {arm: observer.seconds[WARMUP_STEPS:] for arm, observer in observers.items()}
+    for arm, seconds in steps.items():
+        median = statistics.median(seconds)
+        print(f"{arm:12} median {1e3 * median:.2f} ms a step of {len(seconds)}, {BATCH / median:.0f} examples/s")
+    ratios = [peer / ours for ours, peer in zip(*steps.values(), strict=True)]
+    low, _, high = statistics.quantiles(ratios, n=4)
+    print(f"ratio of speeds, step by step: median {statistics.median(ratios):.3f}, quartiles {low:.3f} to {high:.3f}")
 
 
 if __name__ == "__main__":
