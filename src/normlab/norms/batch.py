@@ -81,8 +81,11 @@ def update_running(
     def average(running: Tensor, value: Tensor, enough: bool | Tensor) -> Tensor:
         running = running.detach()
         share = momentum.detach().to(running.dtype) if isinstance(momentum, Tensor) else momentum
+        moves = batch.finite if enough is True else batch.finite & enough
+        if moves is False:
+            return running
         moved = torch.lerp(running, value, share)
-        return torch.where(batch.finite if enough is True else batch.finite & enough, moved, running)
+        return moved if moves is True else torch.where(moves, moved, running)
 
     return (
         average(running_mean, batch.mean, batch.count > 0),
@@ -180,10 +183,10 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
         running_mean, running_var, tracked = self.running_mean, self.running_var, self.num_batches_tracked
         if not self.track_running_stats or running_mean is None or running_var is None:
             if not transformed():  # torch.func changes no state, and a layer that has none should serve it
-                self.nonfinite_batches.add_(~batch.finite)
+                self._count(batch)
             return
         batch = batch.stored_as(running_mean.dtype)
-        self.nonfinite_batches.add_(~batch.finite)
+        self._count(batch)
         momentum: float | Tensor | None = self.momentum
         if tracked is not None:
             counts = batch.finite
@@ -195,6 +198,10 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
         new_mean, new_var = update_running(running_mean, running_var, batch, 0.0 if momentum is None else momentum)
         running_mean.copy_(new_mean)
         running_var.copy_(new_var)
+
+    def _count(self, batch: BatchStatistics) -> None:
+        if batch.finite is not True:
+            self.nonfinite_batches.add_(1 if batch.finite is False else ~batch.finite)
 
     def reset_running_stats(self) -> None:
         """The statistics of a new layer, as in torch, and no batch counted."""

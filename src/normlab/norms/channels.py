@@ -98,7 +98,7 @@ def column(per_channel: Tensor, x: Tensor) -> Tensor:
 
 def accumulator(x: Tensor) -> torch.dtype:
     """What sums over x are kept in: float32 or better."""
-    return torch.promote_types(x.dtype, torch.float32)
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
 @overload
@@ -107,4 +107,6 @@ def cast(per_channel: Tensor, x: Tensor) -> Tensor: ...
 def cast(per_channel: None, x: Tensor) -> None: ...
 def cast(per_channel: Tensor | None, x: Tensor) -> Tensor | None:
     """A (C,) parameter or statistic in the accumulator's dtype."""
-    return None if per_channel is None else per_channel.to(accumulator(x))
+    if per_channel is None or per_channel.dtype == accumulator(x):  # even a `to` that changes nothing takes its time
+        return per_channel
+    return per_channel.to(accumulator(x))

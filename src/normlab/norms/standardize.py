@@ -3,6 +3,7 @@ scaled and shifted: the operation that batch norms are made of, and its derivati
 """
 
 import dataclasses
+import math
 from typing import Any
 
 import torch
@@ -30,8 +31,8 @@ class BatchStatistics:
     """Elements of a channel: a number, or (1,) or (C,) under a mask."""
     mean: Tensor
     unbiased_var: Tensor
-    finite: Tensor
-    """Whether they are all numbers: a bool of shape ()."""
+    finite: bool | Tensor
+    """Whether they are all numbers: a bool where that is known without waiting for a device, else of shape ()."""
 
     def stored_as(self, dtype: torch.dtype) -> "BatchStatistics":
         """In the dtype of running statistics, whose range may be smaller: what overflows there is not finite."""
@@ -151,8 +152,8 @@ class _Normalize(Function):
             dx = (dx * column(scale, x)).to(x.dtype)
         return (
             dx if needs_x else None,
-            dweight.to(weight.dtype) if needs_weight else None,
-            dbias.to(ctx.bias_dtype) if needs_bias else None,
+            (dweight if dweight.dtype == weight.dtype else dweight.to(weight.dtype)) if needs_weight else None,
+            (dbias if dbias.dtype == ctx.bias_dtype else dbias.to(ctx.bias_dtype)) if needs_bias else None,
             None,
             None,
         )
@@ -177,5 +178,8 @@ def _operator_serves(x: Tensor, kept: Tensor | None, eps: float) -> bool:
     return kept is None and eps > 0 and x.is_contiguous() and values_per_channel(x) > 1
 
 
-def _finite(mean: Tensor, var: Tensor) -> Tensor:
-    return torch.isfinite(torch.stack((mean, var))).all()
+def _finite(mean: Tensor, var: Tensor) -> bool | Tensor:
+    total = torch.stack((mean, var)).sum(dtype=torch.float64 if mean.device.type == "cpu" else None)
+    if total.device.type != "cpu" or torch.compiler.is_compiling() or transformed():
+        return torch.isfinite(total)
+    return math.isfinite(total.item())
