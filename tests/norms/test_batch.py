@@ -349,7 +349,8 @@ def test_running_statistics_may_be_differentiated_in_evaluation_and_come_back_wi
     x, weight, bias, (mean, var), _ = draw((4, 2, 3))
     inputs = [x.requires_grad_(), mean.requires_grad_(), var.abs().detach().requires_grad_(), weight, bias]
     assert gradcheck(lambda *given: batch_norm(*given)[0], inputs, rtol=1e-5)
-    _, same_mean, same_var = batch_norm(*inputs)
+    y, same_mean, same_var = batch_norm(*inputs)
+    assert_close(y.detach(), batch_norm(*(value.detach() for value in inputs))[0])
     assert not same_mean.requires_grad
     assert not same_var.requires_grad
 
