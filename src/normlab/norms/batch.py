@@ -195,7 +195,12 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
             tracked.add_(counts)
             if momentum is None:  # the cumulative mean
                 momentum = tracked.clamp(min=1).to(batch.mean.dtype).reciprocal()
-        new_mean, new_var = update_running(running_mean, running_var, batch, 0.0 if momentum is None else momentum)
+        momentum = 0.0 if momentum is None else momentum
+        if batch.finite is True and isinstance(batch.count, int) and batch.count > 1 and isinstance(momentum, float):
+            running_mean.lerp_(batch.mean, momentum)
+            running_var.lerp_(batch.unbiased_var, momentum)
+            return
+        new_mean, new_var = update_running(running_mean, running_var, batch, momentum)
         running_mean.copy_(new_mean)
         running_var.copy_(new_var)
 

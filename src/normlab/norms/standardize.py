@@ -39,7 +39,7 @@ class BatchStatistics:
         if self.mean.dtype == dtype:
             return self
         mean, unbiased_var = self.mean.to(dtype), self.unbiased_var.to(dtype)
-        return BatchStatistics(self.count, mean, unbiased_var, _finite(mean, unbiased_var))
+        return BatchStatistics(self.count, mean, unbiased_var, _finite(unbiased_var + mean))
 
 
 def normalize_by_batch(
@@ -58,7 +58,8 @@ def normalize_by_batch(
         y, mean, unbiased_var = _Normalize.apply(x, weight, bias, kept, eps)
     elements = values_per_channel(x) if kept is None else count(x, kept)
     y = y if mask is None else torch.where(mask, y, 0)
-    return y, BatchStatistics(elements, mean, unbiased_var, _finite(mean, unbiased_var))
+    # A mean that is not finite leaves no deviation that is: the variance tells of both.
+    return y, BatchStatistics(elements, mean, unbiased_var, _finite(unbiased_var))
 
 
 def normalize_by(
@@ -178,8 +179,8 @@ def _operator_serves(x: Tensor, kept: Tensor | None, eps: float) -> bool:
     return kept is None and eps > 0 and x.is_contiguous() and values_per_channel(x) > 1
 
 
-def _finite(mean: Tensor, var: Tensor) -> bool | Tensor:
-    total = torch.stack((mean, var)).sum(dtype=torch.float64 if mean.device.type == "cpu" else None)
+def _finite(values: Tensor) -> bool | Tensor:
+    total = values.sum(dtype=torch.float64 if values.device.type == "cpu" else None)
     if total.device.type != "cpu" or torch.compiler.is_compiling() or transformed():
         return torch.isfinite(total)
     return math.isfinite(total.item())
