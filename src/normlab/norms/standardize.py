@@ -39,7 +39,7 @@ class BatchStatistics:
         if self.mean.dtype == dtype:
             return self
         mean, unbiased_var = self.mean.to(dtype), self.unbiased_var.to(dtype)
-        return BatchStatistics(self.count, mean, unbiased_var, _finite(unbiased_var + mean))
+        return BatchStatistics(self.count, mean, unbiased_var, _finite(torch.stack((mean, unbiased_var))))
 
 
 def normalize_by_batch(
