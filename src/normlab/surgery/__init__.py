@@ -5,14 +5,22 @@ it works in place and returns Changes: what changed, where, what it left and why
 from typing import Any
 
 from normlab.errors import NormlabError, choose
+from normlab.surgery.bias import add_bias, remove_bias
 from normlab.surgery.changes import Changes, Surgery
+from normlab.surgery.dropout import dropout
+from normlab.surgery.freeze import freeze
+from normlab.surgery.keep import keep
 from normlab.surgery.modes import evaluating
 from normlab.surgery.recalibrate import recalibrate
+from normlab.surgery.reorder import reorder
+from normlab.surgery.scale_init import scale_init
 from normlab.surgery.swap import swap
 
-__all__ = ["Changes", "Surgery", "evaluating", "from_plain", "recalibrate", "swap"]
+_BY_NAME: dict[str, type[Surgery]] = {
+    each.__name__: each for each in (add_bias, dropout, freeze, keep, remove_bias, reorder, scale_init, swap)
+}
 
-_BY_NAME: dict[str, type[Surgery]] = {"swap": swap}
+__all__ = ["Changes", "Surgery", "evaluating", "from_plain", "recalibrate", *_BY_NAME]
 
 
 def from_plain(plain: dict[str, Any]) -> Surgery:

@@ -42,3 +42,9 @@ def parents(model: nn.Module, path: str) -> list[tuple[nn.Module, str]]:
     return [
         (parent, name) for parent in model.modules() for name, child in parent._modules.items() if child is target
     ]
+
+
+def put(module: nn.Module, places: list[tuple[nn.Module, str]]) -> None:
+    """Set a module at every place that `parents` found."""
+    for parent, name in places:
+        setattr(parent, name, module)

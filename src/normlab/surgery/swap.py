@@ -9,7 +9,7 @@ from torch import nn
 from normlab.errors import NormlabError
 from normlab.nn import find_norm, make_norm
 from normlab.surgery.changes import Changes
-from normlab.surgery.find import BatchNorm, batch_norms, dimension, is_shapeless, parents
+from normlab.surgery.find import BatchNorm, batch_norms, dimension, is_shapeless, parents, put
 
 SETTINGS = ("eps", "momentum", "affine", "track_running_stats")
 
@@ -44,8 +44,8 @@ class swap:
         made = {path: self._successor(norm, path) for path, norm in found.items()}
         changes = Changes()
         for path, norm in found.items():
-            _put(made[path], places[path])
-            changes.record(path, f"{norm} -> {made[path]}", functools.partial(_put, norm, places[path]))
+            put(made[path], places[path])
+            changes.record(path, f"{norm} -> {made[path]}", functools.partial(put, norm, places[path]))
         return changes
 
     def _successor(self, norm: BatchNorm, path: str) -> nn.Module:
@@ -67,8 +67,3 @@ class swap:
         layer = find_norm(self.target)[dimension(norm)]
         between = isinstance(layer, type) and issubclass(layer, BatchNorm)
         return {name: getattr(norm, name) for name in SETTINGS} if between else {}
-
-
-def _put(module: nn.Module, places: list[tuple[nn.Module, str]]) -> None:
-    for parent, name in places:
-        setattr(parent, name, module)

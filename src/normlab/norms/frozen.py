@@ -1,0 +1,44 @@
+"""Frozen batch normalization: running statistics in training too.
+
+    y = weight * (x - running_mean) / sqrt(running_var + eps) + bias
+
+What detection networks do with a pretrained backbone (He et al. 2017, arXiv 1703.06870, section 3.1), and
+what is left of batch normalization without batch statistics. A layer of its own since `eval()` does not
+last: the next `model.train()` undoes it.
+"""
+
+from torch import Tensor
+
+from normlab.errors import NormlabError
+from normlab.norms.batch import BatchNorm1d, BatchNorm2d, BatchNorm3d, _BatchNorm, normalize_by_running
+
+
+class _Frozen(_BatchNorm):
+    """In every mode an affine map of each channel; no buffer ever moves. gamma and beta may still be trained."""
+
+    def forward(self, input: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Normalizes x (N, C, *spatial) by the running statistics; `mask` as in `functional.batch_norm`.
+
+        Raises NormlabError where the layer keeps no running statistics.
+        """
+        self._check_input_dim(input)
+        if self.running_mean is None or self.running_var is None:
+            raise NormlabError("running statistics to normalize with", "track_running_stats=False")
+        return normalize_by_running(
+            input, self.running_mean, self.running_var, self.weight, self.bias, mask, self.eps
+        )
+
+
+class FrozenBatchNorm1d(_Frozen, BatchNorm1d):
+    """Of (N, C) or (N, C, L); arguments and state_dict as of BatchNorm1d."""
+
+
+class FrozenBatchNorm2d(_Frozen, BatchNorm2d):
+    """Of (N, C, H, W); arguments and state_dict as of BatchNorm2d."""
+
+
+class FrozenBatchNorm3d(_Frozen, BatchNorm3d):
+    """Of (N, C, D, H, W); arguments and state_dict as of BatchNorm3d."""
+
+
+FAMILY = {"frozen": {1: FrozenBatchNorm1d, 2: FrozenBatchNorm2d, 3: FrozenBatchNorm3d}}
