@@ -1,0 +1,147 @@
+"""Work on many payloads in parallel, each of which may raise, be killed or run out of memory alone.
+
+Everything that crosses a process is text (JSON). Any `concurrent.futures` executor will do: loky's here, Dask's
+`Client.get_executor()` on a cluster, or the user's own.
+"""
+
+import concurrent.futures
+import contextlib
+import os
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import BrokenExecutor, Executor, Future
+
+from normlab.errors import NormlabError, load, one_line
+
+Work = Callable[[str], str]
+"""An importable function from one text to another."""
+
+
+class Lost(Exception):  # noqa: N818 - what befell a payload, as data for the caller
+    """The process that worked on a payload went away: killed, or out of memory."""
+
+
+Outcome = str | Exception
+"""What the work returned, or why it did not."""
+
+
+def run_all(
+    payloads: Mapping[str, str],
+    work: Work,
+    open_executor: Callable[[], Executor],
+    workers: int,
+) -> Iterator[tuple[str, Outcome]]:
+    """Each key of `payloads` once, with its outcome, as it comes.
+
+    When a pool breaks, nobody can tell which of the payloads in flight broke it: those are run again one at a
+    time, each in a pool of its own if need be, and what breaks its pool alone is `Lost`. The rest goes on.
+    """
+    waiting = dict(payloads)
+    while waiting:
+        suspects: dict[str, str] = {}
+        yield from _until_broken(waiting, suspects, work, open_executor, 2 * workers)
+        for key, payload in suspects.items():
+            alone: dict[str, str] = {}
+            yield from _until_broken({key: payload}, alone, work, open_executor, 1)
+            if alone:
+                yield key, Lost("the worker process was killed or ran out of memory")
+
+
+def _until_broken(
+    waiting: dict[str, str], suspects: dict[str, str], work: Work, open_executor: Callable[[], Executor], window: int
+) -> Iterator[tuple[str, Outcome]]:
+    """Outcomes until nothing waits or the pool breaks; then `suspects` holds what was in flight.
+
+    At most `window` payloads are in flight, so that a broken pool takes few with it.
+    """
+    executor = open_executor()
+    flying: dict[Future[str], tuple[str, str]] = {}
+    try:
+        while waiting or flying:
+            while waiting and len(flying) < window and not suspects:
+                key = next(iter(waiting))
+                try:
+                    future = executor.submit(work, waiting[key])
+                except BrokenExecutor:
+                    if not flying:
+                        suspects[key] = waiting.pop(key)
+                    break
+                flying[future] = key, waiting.pop(key)
+            if not flying:
+                return
+            done, _ = concurrent.futures.wait(flying, return_when=concurrent.futures.FIRST_COMPLETED)
+            for future in done:
+                key, payload = flying.pop(future)
+                try:
+                    yield key, future.result()
+                except BrokenExecutor:
+                    suspects[key] = payload
+                except concurrent.futures.CancelledError:
+                    suspects[key] = payload
+                except Exception as error:
+                    yield key, error
+    finally:
+        executor.shutdown(wait=True, cancel_futures=bool(flying or suspects))
+
+
+def local(workers: int) -> Callable[[], Executor]:
+    """Worker processes of this machine, spawned, with one thread each; Ctrl-C is the parent's to handle."""
+
+    def open_executor() -> Executor:
+        from loky import ProcessPoolExecutor
+
+        class Processes(ProcessPoolExecutor):  # type: ignore[misc]
+            """With the standard library's shutdown: what is cancelled while it runs is killed."""
+
+            def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+                super().shutdown(wait=wait, kill_workers=cancel_futures)
+
+        return Processes(max_workers=workers, initializer=_begin, env={"OMP_NUM_THREADS": "1"})
+
+    return open_executor
+
+
+def _begin() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with contextlib.suppress(ImportError):
+        import torch
+
+        torch.set_num_threads(1)
+
+
+def dask(address: str) -> Callable[[], Executor]:
+    """The workers of a Dask cluster, which restarts what it loses and gives up on what kills three workers."""
+
+    def open_executor() -> Executor:
+        try:
+            from distributed import Client
+        except ImportError as error:
+            raise NormlabError(
+                "the package distributed for --backend dask", one_line(error), "pip install normlab[dask]"
+            ) from error
+        try:
+            return Client(address, set_as_default=False).get_executor(pure=False)
+        except OSError as error:
+            raise NormlabError(
+                f"a Dask scheduler at {address}", one_line(error), "start it: dask scheduler"
+            ) from error
+
+    return open_executor
+
+
+def named(reference: str) -> Callable[[], Executor]:
+    """What the user's pkg.module:callable returns; NormlabError if that is no executor."""
+    make = load(reference, "an executor")
+
+    def open_executor() -> Executor:
+        made = make()
+        if not isinstance(made, Executor):
+            raise NormlabError(f"{reference} to return a concurrent.futures.Executor", f"a {type(made).__name__}")
+        return made
+
+    return open_executor
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
