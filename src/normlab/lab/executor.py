@@ -81,7 +81,9 @@ def _until_broken(
                 except Exception as error:
                     yield key, error
     finally:
-        executor.shutdown(wait=True, cancel_futures=bool(flying or suspects))
+        for future in flying:
+            future.cancel()
+        executor.shutdown(wait=not flying and not suspects)
 
 
 def local(workers: int) -> Callable[[], Executor]:
@@ -91,10 +93,10 @@ def local(workers: int) -> Callable[[], Executor]:
         from loky import ProcessPoolExecutor
 
         class Processes(ProcessPoolExecutor):  # type: ignore[misc]
-            """With the standard library's shutdown: what is cancelled while it runs is killed."""
+            """What is not waited for is killed: its payload belongs to nobody any more."""
 
-            def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-                super().shutdown(wait=wait, kill_workers=cancel_futures)
+            def shutdown(self, wait: bool = True) -> None:
+                super().shutdown(wait=True, kill_workers=not wait)
 
         return Processes(max_workers=workers, initializer=_begin, env={"OMP_NUM_THREADS": "1"})
 
