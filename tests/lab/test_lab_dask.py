@@ -66,6 +66,6 @@ def test_a_cluster_that_loses_a_worker_loses_no_payload(cluster):
 
 def test_an_address_without_a_scheduler_is_one_clear_sentence():
     started = time.monotonic()
-    with pytest.raises(NormlabError, match="expected a Dask scheduler at tcp://127.0.0.1:9"):
+    with pytest.raises(NormlabError, match="expected a Dask scheduler at tcp"):
         dask("tcp://127.0.0.1:9")()
     assert time.monotonic() - started < 60
