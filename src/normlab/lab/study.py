@@ -13,7 +13,7 @@ from normlab.surgery import Surgery, to_plain
 class Arm:
     """One side of a comparison: surgeries on the model, and changes to the recipe.
 
-        Arm(), Arm(remove_bias()), Arm(swap("batch", "none"), lr=0.1)
+    Arm(), Arm(remove_bias()), Arm(swap("batch", "none"), lr=0.1)
     """
 
     def __init__(self, *surgeries: Surgery, **changes: Any) -> None:

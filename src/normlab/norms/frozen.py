@@ -7,6 +7,8 @@ what is left of batch normalization without batch statistics. A layer of its own
 last: the next `model.train()` undoes it.
 """
 
+from typing import Any
+
 from torch import Tensor
 
 from normlab.errors import NormlabError
@@ -14,16 +16,21 @@ from normlab.norms.batch import BatchNorm1d, BatchNorm2d, BatchNorm3d, _BatchNor
 
 
 class _Frozen(_BatchNorm):
-    """In every mode an affine map of each channel; no buffer ever moves. gamma and beta may still be trained."""
+    """In every mode an affine map of each channel; no buffer ever moves. gamma and beta may still be trained.
+
+    Raises NormlabError for track_running_stats=False, which leaves nothing to normalize with.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if not self.track_running_stats:
+            raise NormlabError("running statistics in a frozen batch norm", "track_running_stats=False")
 
     def forward(self, input: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Normalizes x (N, C, *spatial) by the running statistics; `mask` as in `functional.batch_norm`.
-
-        Raises NormlabError where the layer keeps no running statistics.
-        """
+        """Normalizes x (N, C, *spatial) by the running statistics; `mask` as in `functional.batch_norm`."""
         self._check_input_dim(input)
-        if self.running_mean is None or self.running_var is None:
-            raise NormlabError("running statistics to normalize with", "track_running_stats=False")
+        assert self.running_mean is not None
+        assert self.running_var is not None
         return normalize_by_running(
             input, self.running_mean, self.running_var, self.weight, self.bias, mask, self.eps
         )

@@ -2,6 +2,7 @@
 it works in place and returns Changes: what changed, where, what it left and why, and how to undo it.
 """
 
+import dataclasses
 from typing import Any
 
 from normlab.errors import NormlabError, choose
@@ -20,7 +21,7 @@ _BY_NAME: dict[str, type[Surgery]] = {
     each.__name__: each for each in (add_bias, dropout, freeze, keep, remove_bias, reorder, scale_init, swap)
 }
 
-__all__ = ["Changes", "Surgery", "evaluating", "from_plain", "recalibrate", *_BY_NAME]
+__all__ = ["Changes", "Surgery", "evaluating", "from_plain", "recalibrate", "to_plain", *_BY_NAME]
 
 
 def from_plain(plain: dict[str, Any]) -> Surgery:
@@ -32,3 +33,8 @@ def from_plain(plain: dict[str, Any]) -> Surgery:
         return surgery(**arguments)
     except TypeError as error:
         raise NormlabError(f"the arguments of {name}", str(error)) from error
+
+
+def to_plain(surgery: Surgery) -> dict[str, Any]:
+    """The surgery as a recipe keeps it, from which `from_plain` makes it again."""
+    return {"name": type(surgery).__name__, **dataclasses.asdict(surgery)}  # type: ignore[call-overload]
