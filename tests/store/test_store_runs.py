@@ -137,7 +137,7 @@ def wrong_record(path):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (newer, "a runs store of version 1 or older at .*, got version 99; update normlab"),
+        (newer, "a runs store of version 2 or older at .*, got version 99; update normlab"),
         (others, "got another program's database; name another file"),
         (lambda path: others(path, 1), "got another program's database; name another file"),
         (lambda path: others(path, 99), "got another program's database; name another file"),
@@ -145,7 +145,7 @@ def wrong_record(path):
         (lambda path: path.write_text("my notes, longer\n" * 1000), "got file is not a database"),
         (Path.mkdir, "got unable to open database file"),
         (damaged, "got database disk image is malformed"),
-        (wrong_record, "a record of version 1 as trial 0123456789abcdef in .*, got another .1 of its fields"),
+        (wrong_record, "trial 0123456789abcdef in .* as version 2 keeps it, got another .1 of its fields"),
     ],
 )
 def test_what_is_no_store_is_told_in_one_line_and_left_alone(tmp_path, make, message):

@@ -12,7 +12,8 @@ from typing import Any
 from torch import Tensor
 
 from normlab.errors import NormlabError
-from normlab.norms.batch import BatchNorm1d, BatchNorm2d, BatchNorm3d, _BatchNorm, normalize_by_running
+from normlab.norms.batch import BatchNorm1d, BatchNorm2d, BatchNorm3d, _BatchNorm
+from normlab.norms.standardize import normalize_by
 
 
 class _Frozen(_BatchNorm):
@@ -31,9 +32,7 @@ class _Frozen(_BatchNorm):
         self._check_input_dim(input)
         assert self.running_mean is not None
         assert self.running_var is not None
-        return normalize_by_running(
-            input, self.running_mean, self.running_var, self.weight, self.bias, mask, self.eps
-        )
+        return normalize_by(input, self.running_mean, self.running_var, self.weight, self.bias, mask, self.eps)
 
 
 class FrozenBatchNorm1d(_Frozen, BatchNorm1d):

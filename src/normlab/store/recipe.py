@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
 Optimizer = Literal["sgd", "momentum", "adamw"]
 Schedule = Literal["constant", "cosine", "one-cycle"]
 Precision = Literal["float32", "float64", "bfloat16"]
+Split = Literal["train", "validation", "test"]
 
 
 class Recipe(BaseModel):
@@ -49,6 +50,13 @@ class Recipe(BaseModel):
     """Examples per step."""
     epochs: int = Field(10, ge=1)
     """Passes over the training data."""
+    evaluate: tuple[Split, ...] = ("train", "validation", "test")
+    """Which splits are evaluated: all of them, or what a search for a learning rate needs."""
+    precise_examples: int | None = Field(None, ge=2)
+    """Recompute statistics, and evaluate on the training split, over a fixed random subset of this many training
+    examples. Default: all."""
+    probes: tuple[dict[str, JsonValue], ...] = ()
+    """What else is measured along the way: names of probes and their arguments."""
     seed: int = Field(0, ge=0, lt=2**63)
     """Seed of initial weights, shuffling and dropout."""
     dtype: Precision = "float32"

@@ -5,12 +5,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from normlab.store.recipe import Recipe
 
 
-class _Plain(BaseModel):
+class Plain(BaseModel):
     # JSON has no NaN; one written as null could not be read again.
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class Epoch(_Plain):
+class Epoch(Plain):
     """One epoch. Accuracies are shares in [0, 1]; None where there is no such data or the loss was not finite."""
 
     epoch: int
@@ -26,7 +26,7 @@ class Epoch(_Plain):
     """Mean over the epoch's steps of the L2 norm of the whole gradient."""
 
 
-class Precise(_Plain):
+class Precise(Plain):
     """After training, under statistics recomputed over the training data ("precise", Wu & Johnson 2021)."""
 
     train_loss: float | None
@@ -35,23 +35,33 @@ class Precise(_Plain):
     test_accuracy: float | None
 
 
-class NonFinite(_Plain):
+class NonFinite(Plain):
     """Where the loss stopped being a number; training ended there."""
 
     epoch: int
     step: int
 
 
-class Result(_Plain):
+class Series(Plain):
+    """What a probe read: each value at each of the steps; None where it was no finite number."""
+
+    steps: tuple[int, ...]
+    """Optimizer steps done when it was read; 0 is before the first."""
+    values: dict[str, tuple[float | None, ...]]
+
+
+class Result(Plain):
     epochs: tuple[Epoch, ...] = Field(min_length=1)
     precise: Precise | None
     nonfinite: NonFinite | None
     nonfinite_batches: int
     """Batches that our batch normalization kept out of its running statistics, summed over layers."""
     parameters: int
+    probes: dict[str, Series] = {}
+    """By the name of the probe."""
 
 
-class Timing(_Plain):
+class Timing(Plain):
     examples_per_s: float
     """Training only, warm-up steps left out."""
     seconds: float
@@ -59,7 +69,7 @@ class Timing(_Plain):
     device: str
 
 
-class Record(_Plain):
+class Record(Plain):
     """One finished run: its identity, what was asked (resolved: nothing `auto`), what came, on what."""
 
     trial: str

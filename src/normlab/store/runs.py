@@ -1,27 +1,55 @@
-"""Runs: the sqlite file that keeps records. One writer at a time; a kill at any instant leaves it readable."""
+"""Runs: the sqlite file of records and verdicts. One writer at a time; a kill at any instant leaves it readable."""
 
 import contextlib
+import json
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from normlab.errors import NormlabError
 from normlab.store.home import home
+from normlab.store.recipe import Recipe
 from normlab.store.record import Record
+from normlab.store.verdict import Verdict
+
+Kept = TypeVar("Kept", bound=BaseModel)
 
 APPLICATION = int.from_bytes(b"nlab")
 """Tells our file from another program's."""
-VERSION = 1
-SCHEMA = """
-CREATE TABLE trials (
+VERSION = 2
+AMONG = "id IN (SELECT value FROM json_each(?))"
+NOW = "strftime('%Y-%m-%dT%H:%M:%SZ', 'now')"
+SCHEMA = (
+    f"""
+CREATE TABLE IF NOT EXISTS trials (
     id TEXT PRIMARY KEY,
-    finished TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%SZ', 'now')),
+    finished TEXT NOT NULL DEFAULT ({NOW}),
     record TEXT NOT NULL
 )
-"""
+""",
+    f"""
+CREATE TABLE IF NOT EXISTS failures (
+    id TEXT PRIMARY KEY,
+    finished TEXT NOT NULL DEFAULT ({NOW}),
+    recipe TEXT NOT NULL,
+    reason TEXT NOT NULL
+)
+""",
+    f"""
+CREATE TABLE IF NOT EXISTS studies (
+    key TEXT PRIMARY KEY,
+    registered TEXT NOT NULL DEFAULT ({NOW}),
+    rules TEXT NOT NULL,
+    finished TEXT,
+    verdict TEXT
+)
+""",
+)
+"""Version 1 had the first of these tables alone; opening makes the others."""
 WAIT_SECONDS = 60.0
 
 
@@ -44,17 +72,26 @@ class Runs:
 
     def add(self, record: Record) -> None:
         """Keep a record; one of the same trial is replaced (its result is the same, its timing newer)."""
-        with self._open(write=True) as database:
+        with self._open(write=True) as database, database:
+            database.execute("BEGIN IMMEDIATE")
             database.execute(
                 "INSERT INTO trials (id, record) VALUES (?, ?) "
-                "ON CONFLICT (id) DO UPDATE SET record = excluded.record, finished = excluded.finished",
+                f"ON CONFLICT (id) DO UPDATE SET record = excluded.record, finished = {NOW}",
                 (record.trial, record.model_dump_json()),
             )
+            database.execute("DELETE FROM failures WHERE id = ?", (record.trial,))
 
     def list(self) -> list[tuple[str, Record]]:
         """Every record with the time it was finished (UTC), oldest first."""
         rows = self._select("SELECT id, finished, record FROM trials ORDER BY finished, id")
         return [(finished, self._record(trial, record)) for trial, finished, record in rows]
+
+    def find(self, trials: Collection[str]) -> dict[str, Record]:
+        """Those of the trials that have a record, by id."""
+        rows = self._select(
+            "SELECT id, record FROM trials WHERE id IN (SELECT value FROM json_each(?))", _json(trials)
+        )
+        return {trial: self._record(trial, record) for trial, record in rows}
 
     def get(self, prefix: str) -> Record:
         """The one record whose trial begins with `prefix`; NormlabError if there is none, or several."""
@@ -66,16 +103,73 @@ class Runs:
             raise NormlabError(f"one run whose id begins with {prefix!r}", got, do)
         return self._record(*found[0])
 
+    def remove(self, trials: Collection[str]) -> None:
+        """Forget records and failures."""
+        with self._open(write=True) as database:
+            for table in ("trials", "failures"):
+                database.execute(
+                    f"DELETE FROM {table} WHERE id IN (SELECT value FROM json_each(?))", (_json(trials),)
+                )
+
+    def merge(self, other: "Runs") -> int:
+        """Take over the records that another store has and this one has not; returns how many."""
+        if not other.path.exists():
+            raise NormlabError("a runs store to import", f"no file at {other.path}", "name the other's runs.db")
+        theirs = [record for _, record in other.list()]
+        mine = {record.trial for _, record in self.list()}
+        new = [record for record in theirs if record.trial not in mine]
+        for record in new:
+            self.add(record)
+        return len(new)
+
+    def fail(self, trial: str, recipe: Recipe, reason: str) -> None:
+        """Note that a trial gave no record, and why."""
+        with self._open(write=True) as database:
+            database.execute(
+                "INSERT INTO failures (id, recipe, reason) VALUES (?, ?, ?) "
+                f"ON CONFLICT (id) DO UPDATE SET reason = excluded.reason, finished = {NOW}",
+                (trial, recipe.model_dump_json(), reason),
+            )
+
+    def failures(self) -> dict[str, str]:
+        """Trial to why it gave no record."""
+        return dict(self._select("SELECT id, reason FROM failures ORDER BY id"))
+
+    def register(self, key: str, rules: Sequence[str]) -> Sequence[str]:
+        """Fix the rules of a study before its first trial; returns those that were fixed first."""
+        with self._open(write=True) as database:
+            database.execute(
+                "INSERT INTO studies (key, rules) VALUES (?, ?) ON CONFLICT (key) DO NOTHING", (key, _json(rules))
+            )
+            (fixed,) = database.execute("SELECT rules FROM studies WHERE key = ?", (key,)).fetchone()
+        return tuple(json.loads(fixed))
+
+    def conclude(self, verdict: Verdict) -> None:
+        """Keep the verdict of a study that is registered; an earlier one of the same key gives way."""
+        with self._open(write=True) as database:
+            database.execute(
+                f"UPDATE studies SET verdict = ?, finished = {NOW} WHERE key = ?",
+                (verdict.model_dump_json(), verdict.key),
+            )
+
+    def verdicts(self) -> "dict[str, Verdict]":
+        """Key to verdict, in the order in which the studies were registered."""
+        rows = self._select("SELECT key, verdict FROM studies WHERE verdict IS NOT NULL ORDER BY registered, rowid")
+        return {key: self._plain(Verdict, f"study {key}", verdict) for key, verdict in rows}
+
     def _select(self, query: str, *values: str) -> Sequence[tuple[str, ...]]:
         with self._open() as database:
             return database.execute(query, values).fetchall()
 
     def _record(self, trial: str, record: str) -> Record:
+        return self._plain(Record, f"trial {trial}", record)
+
+    def _plain(self, kind: type[Kept], what: str, text: str) -> Kept:
         try:
-            return Record.model_validate_json(record)
+            return kind.model_validate_json(text)
         except ValidationError as error:
             raise NormlabError(
-                f"a record of version {VERSION} as trial {trial} in {self.path}",
+                f"{what} in {self.path} as version {VERSION} keeps it",
                 f"another ({error.error_count()} of its fields are wrong)",
                 "update normlab, or name another file with --store",
             ) from error
@@ -100,27 +194,31 @@ class Runs:
             ) from error
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
-        """Make the table in an empty file."""
+        """Make the tables where they are missing; whoever else does so at the same time waits."""
 
         def fact(query: str) -> int:
             return int(connection.execute(query).fetchone()[0])
 
-        if fact("PRAGMA application_id") != APPLICATION:
-            connection.execute("BEGIN IMMEDIATE")
-            if fact("PRAGMA application_id") != APPLICATION:  # nobody else made it while this waited
-                if fact("SELECT count(*) FROM sqlite_master"):
-                    raise NormlabError(
-                        f"a runs store at {self.path}",
-                        "another program's database",
-                        "name another file with --store",
-                    )
-                connection.execute(SCHEMA)
-                connection.execute(f"PRAGMA application_id = {APPLICATION}")
-                connection.execute(f"PRAGMA user_version = {VERSION}")
-            connection.commit()
-        if (found := fact("PRAGMA user_version")) > VERSION:
+        application, version = fact("PRAGMA application_id"), fact("PRAGMA user_version")
+        if application == APPLICATION and version > VERSION:
             raise NormlabError(
                 f"a runs store of version {VERSION} or older at {self.path}",
-                f"version {found}",
+                f"version {version}",
                 "update normlab, or name another file with --store",
             )
+        if (application, version) == (APPLICATION, VERSION):
+            return
+        connection.execute("BEGIN IMMEDIATE")
+        if fact("PRAGMA application_id") != APPLICATION and fact("SELECT count(*) FROM sqlite_master"):
+            raise NormlabError(
+                f"a runs store at {self.path}", "another program's database", "name another file with --store"
+            )
+        for table in SCHEMA:
+            connection.execute(table)
+        connection.execute(f"PRAGMA application_id = {APPLICATION}")
+        connection.execute(f"PRAGMA user_version = {VERSION}")
+        connection.commit()
+
+
+def _json(texts: Collection[str]) -> str:
+    return json.dumps([*texts])
