@@ -43,7 +43,7 @@ def test_each_wrong_word_at_the_boundary_in_at_most_five_percent(name, n, monkey
     monkeypatch.setattr(rules.statistics, "detectable", lambda *_: math.inf)
     rule, columns = BOUNDARIES[name]
     noise = np.random.default_rng(0).normal(size=(DRAWS, 6, n))
-    words = [rule(outcomes(columns(z), range(n))).word for z in noise]
+    words = [rule(outcomes(columns(z), range(n)))[0].word for z in noise]
     # The number 5 % cannot exceed but for the draw itself, at one in a thousand.
     most = stats.binom.ppf(0.999, DRAWS, 0.05)
     assert words.count("supported") <= most
@@ -77,7 +77,7 @@ EXAMPLES = [
 
 @pytest.mark.parametrize(("rule", "columns", "word"), EXAMPLES, ids=lambda value: str(value)[:40])
 def test_examples(rule, columns, word):
-    found = rule(outcomes(columns, range(6)))
+    (found,) = rule(outcomes(columns, range(6)))
     assert found.word == word
     assert found.low <= found.effect <= found.high
     assert found.rule == str(rule)
@@ -85,7 +85,7 @@ def test_examples(rule, columns, word):
 
 def test_only_seeds_that_both_arms_have_are_paired():
     values = {"a": {0: 5.0, 1: 6.0, 2: 7.0, 9: 100.0}, "b": {2: 1.0, 1: 2.0, 0: 3.0, 8: -100.0}}
-    found = rules.superior("m", "a", "b")({"m": values})
+    (found,) = rules.superior("m", "a", "b")({"m": values})
     assert (found.n, found.effect) == (3, 4.0)
 
 
@@ -93,7 +93,7 @@ def test_only_seeds_that_both_arms_have_are_paired():
 @pytest.mark.parametrize("n", [0, 1])
 def test_no_word_without_two_seeds(rule, columns, _, n):
     few = {arm: values[:n] for arm, values in columns.items()}
-    assert rule(outcomes(few, range(n))).word in ("inconclusive", "answered")
+    assert rule(outcomes(few, range(n)))[0].word in ("inconclusive", "answered")
 
 
 def test_ranks_compare_arms():
@@ -101,9 +101,9 @@ def test_ranks_compare_arms():
     predictor = {arm: {0: k + 0.1, 1: k - 0.1} for k, arm in enumerate(arms)}
     measure = {arm: {0: float(k**2), 1: k**2 + 1.0} for k, arm in enumerate(arms)}
     rule = rules.ranks("rate", "curvature", 0.5)
-    found = rule({"rate": measure, "curvature": predictor})
+    (found,) = rule({"rate": measure, "curvature": predictor})
     assert (found.word, found.n, found.effect) == ("supported", 12, pytest.approx(1.0))
     shuffled = {arm: {0: float((7 * k) % 12)} for k, arm in enumerate(arms)}
-    assert rule({"rate": shuffled, "curvature": predictor}).word == "inconclusive"
+    assert rule({"rate": shuffled, "curvature": predictor})[0].word == "inconclusive"
     reverse = {arm: {0: -float(k)} for k, arm in enumerate(arms)}
-    assert rule({"rate": reverse, "curvature": predictor}).word == "contradicted"
+    assert rule({"rate": reverse, "curvature": predictor})[0].word == "contradicted"

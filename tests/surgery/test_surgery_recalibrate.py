@@ -55,6 +55,39 @@ def deep(dtype: torch.dtype = torch.float64) -> nn.Module:
     ).to(dtype)  # fmt: skip
 
 
+@pytest.mark.parametrize("sizes", [[7], [4, 3], [3, 1, 3]])
+def test_at_once_each_layer_sees_what_training_would_feed_it(sizes: list[int]) -> None:
+    model = deep()
+    batches = draw(sum(sizes), 1, 8, 8).split(sizes)
+    before = statistics(model)
+    passes = 0
+
+    def every_batch() -> Iterator[Tensor]:
+        nonlocal passes
+        passes += 1
+        return iter(batches)
+
+    changes = recalibrate(model, every_batch, at_once=True)
+    assert passes == 2  # the first finds out in which order the layers come
+    after = statistics(model)
+    seen: dict[str, list[Tensor]] = {path: [] for path in batch_norms(model)}
+    for x in batches:  # the naive twin: the layers by hand, each normalized by the batch's own statistics
+        for path, layer in model.named_children():
+            if path in seen:
+                seen[path].append(x)
+                mean, var = population(x)
+                x = nn.functional.batch_norm(x, mean, var, layer.weight, layer.bias, eps=layer.eps)
+            elif not isinstance(layer, nn.Dropout):
+                x = layer(x)
+    for path, inputs in seen.items():
+        mean, var = population(torch.cat(inputs))
+        assert_close(after[f"{path}.running_mean"], mean.detach(), what=path)
+        assert_close(after[f"{path}.running_var"], var.detach(), what=path)
+        assert torch.equal(after[f"{path}.num_batches_tracked"], before[f"{path}.num_batches_tracked"])
+    changes.undo()
+    assert all(torch.equal(value, before[name]) for name, value in statistics(model).items())
+
+
 # --- the statistics ------------------------------------------------------------------------------------------------
 
 

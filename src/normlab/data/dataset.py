@@ -2,12 +2,8 @@
 
 from dataclasses import dataclass, replace
 
-import torch
-
 from normlab.data.split import Examples, Loaded
 from normlab.errors import NormlabError
-
-_SUBSET_SEED = 1502  # arbitrary and constant: trials of every seed train on the same examples
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +60,5 @@ def hold_out(dataset: Dataset, validation: int, train_examples: int | None = Non
     if train_examples is not None:
         if not 1 <= train_examples <= left:
             raise NormlabError(f"train_examples from 1 to {left}, the training examples", train_examples)
-        drawn = torch.randperm(left, generator=torch.Generator().manual_seed(_SUBSET_SEED))
-        train = train.subset(drawn[:train_examples].sort().values)
+        train = train.sample(train_examples)
     return replace(dataset, train=train, validation=held)

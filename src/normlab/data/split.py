@@ -9,6 +9,8 @@ from torch.utils.data import DataLoader
 
 from normlab.errors import NormlabError
 
+_SAMPLE_SEED = 1502  # arbitrary and constant: trials of every seed get the same examples
+
 
 def _features(x: Tensor, *, own: bool) -> Tensor:
     """What a network reads: bytes in [0, 1], as in the book; floats as they are, copied unless `own`."""
@@ -71,6 +73,13 @@ class Examples:
     def subset(self, chosen: Tensor | slice) -> "Examples":
         """The examples at these int64 indices, copied, or in this slice, not copied."""
         return Examples(self.x[chosen], self.y[chosen])
+
+    def sample(self, count: int) -> "Examples":
+        """A random part of `count` examples, the same on every call, in their order; all if there are no more."""
+        if count >= len(self):
+            return self
+        drawn = torch.randperm(len(self), generator=torch.Generator().manual_seed(_SAMPLE_SEED))
+        return self.subset(drawn[:count].sort().values)
 
     def batches(
         self, batch_size: int, order: Tensor | None = None, *, start: int = 0

@@ -7,74 +7,137 @@ if all of it lies where the claim says it does not, inconclusive otherwise.
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
-from typing import Literal, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 from normlab.lab import statistics
+from normlab.store import Finding
+from normlab.store.verdict import Word
 
-Word = Literal["supported", "contradicted", "inconclusive", "answered"]
 Values = Mapping[str, Mapping[int, float]]
 """Arm to seed to the value of one measure; unusable trials are not in it."""
 Outcomes = Mapping[str, Values]
 """Measure to its values."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Finding:
-    """What a rule found: the word, the effect in the measure's own units, and how sure it is."""
-
-    rule: str
-    word: Word
-    n: int
-    effect: float
-    low: float
-    high: float
-    p: float
-    sign_flip: float | None = None
-    detectable: float = math.inf
-    """The smallest effect found with 90 % power, given the spread of these pairs."""
-
-
 class Rule(Protocol):
-    """Decides a claim from the outcomes of one measure."""
+    """Decides a claim from the outcomes of a measure: once or, in a family, several times."""
 
-    measure: str
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """The measures that it needs."""
+        ...
 
-    def __call__(self, outcomes: Outcomes, level: float = statistics.LEVEL) -> Finding: ...
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """The arms that it needs; none if any will do."""
+        ...
+
+    def __call__(self, outcomes: Outcomes, level: float = statistics.LEVEL) -> list[Finding]: ...
 
     def __str__(self) -> str: ...
 
 
-def aligned(values: Values, *arms: str) -> list[list[float]]:
+def aligned(values: Values, arms: Sequence[str]) -> list[list[float]]:
     """For each arm its values over the seeds that all of them have, in order of the seeds."""
     seeds = sorted(set.intersection(*(set(values.get(arm, {})) for arm in arms)))
     return [[values[arm][seed] for seed in seeds] for arm in arms]
 
 
-def paired(values: Values, one: str, other: str) -> list[float]:
-    """One - other for every seed that both have."""
-    return [a - b for a, b in zip(*aligned(values, one, other), strict=True)]
+class _OfOneMeasure:
+    """What most rules have in common: the one measure that they look at."""
+
+    measure: str
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        return (self.measure,)
+
+    def _finding(self, word: Word, n: int, effect: float, low: float, high: float, p: float, **more: Any) -> Finding:
+        """What is no finite number is None: JSON has none."""
+        numbers = {"effect": effect, "low": low, "high": high, "p": p, **more}
+        finite = {
+            name: value if value is not None and math.isfinite(value) else None for name, value in numbers.items()
+        }
+        return Finding(rule=str(self), measure=self.measure, word=word, n=n, **finite)
+
+    def _beyond(
+        self, differences: Sequence[float], margin: float, level: float, back: Callable[[float], float] = float
+    ) -> list[Finding]:
+        """Supported where the interval lies above the margin, contradicted where it lies below; told through `back`,
+        from the scale of the differences to that of the measure.
+        """
+        found = statistics.interval(differences, level)
+        word: Word = "supported" if found.low > margin else "contradicted" if found.high < margin else "inconclusive"
+        return [
+            self._finding(
+                word,
+                found.n,
+                back(found.mean),
+                back(found.low),
+                back(found.high),
+                statistics.t_test(differences, margin),
+                sign_flip=statistics.sign_flip([difference - margin for difference in differences]),
+                detectable=back(statistics.detectable(found.sd, found.n, level)),
+            )
+        ]
+
+    def _within(self, values: Sequence[float], center: float, tolerance: float, level: float) -> list[Finding]:
+        """Supported where the interval lies within the tolerance of the center, contradicted where it is outside."""
+        differences = [value - center for value in values]
+        found = statistics.interval(differences, level)
+        word: Word = "inconclusive"
+        if -tolerance < found.low and found.high < tolerance:
+            word = "supported"
+        elif found.low > tolerance or found.high < -tolerance:
+            word = "contradicted"
+        return [
+            self._finding(
+                word,
+                found.n,
+                center + found.mean,
+                center + found.low,
+                center + found.high,
+                statistics.equivalence_test(differences, tolerance),
+                sign_flip=statistics.sign_flip(differences),
+                detectable=statistics.detectable(found.sd, found.n, level),
+            )
+        ]
 
 
-def _beyond(rule: object, differences: Sequence[float], margin: float, level: float) -> Finding:
-    """Supported where the interval lies above the margin, contradicted where it lies below."""
-    found = statistics.interval(differences, level)
-    word: Word = "supported" if found.low > margin else "contradicted" if found.high < margin else "inconclusive"
-    return Finding(
-        str(rule),
-        word,
-        found.n,
-        found.mean,
-        found.low,
-        found.high,
-        statistics.t_test(differences, margin),
-        statistics.sign_flip([difference - margin for difference in differences]),
-        statistics.detectable(found.sd, found.n, level),
-    )
+class _Weighed(_OfOneMeasure):
+    """A weighted sum of arms, seed by seed, against a margin."""
+
+    margin: float
+    weights: Any
+    """((arm, weight), ...)"""
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        return tuple(arm for arm, _ in self.weights)
+
+    def __call__(self, outcomes: Outcomes, level: float = statistics.LEVEL) -> list[Finding]:
+        columns = zip(*aligned(outcomes[self.measure], self.arms), strict=True)
+        weights = [weight for _, weight in self.weights]
+        sums = [sum(w * v for w, v in zip(weights, values, strict=True)) for values in columns]
+        return self._beyond(sums, self.margin, level)
 
 
 @dataclasses.dataclass(frozen=True)
-class superior:
+class contrast(_Weighed):
+    """The weighted sum of arms that `says` puts in words is above `margin`: a factorial's main effect."""
+
+    measure: str
+    says: str
+    weights: tuple[tuple[str, float], ...]
+    margin: float = 0.0
+
+    def __str__(self) -> str:
+        return f"{self.measure}: {self.says} is above {self.margin:g}"
+
+
+@dataclasses.dataclass(frozen=True)
+class superior(_Weighed):
     """`better` exceeds `worse` by more than `margin`, paired by seed."""
 
     measure: str
@@ -82,75 +145,16 @@ class superior:
     worse: str
     margin: float = 0.0
 
+    @property
+    def weights(self) -> tuple[tuple[str, float], ...]:
+        return ((self.better, 1.0), (self.worse, -1.0))
+
     def __str__(self) -> str:
         return f"{self.measure}: {self.better} minus {self.worse} is above {self.margin:g}"
 
-    def __call__(self, outcomes: Outcomes, level: float = statistics.LEVEL) -> Finding:
-        return _beyond(self, paired(outcomes[self.measure], self.better, self.worse), self.margin, level)
-
 
 @dataclasses.dataclass(frozen=True)
-class equivalent:
-    """`one` and `other` differ by less than `margin` either way, paired by seed."""
-
-    measure: str
-    one: str
-    other: str
-    margin: float
-
-    def __str__(self) -> str:
-        return f"{self.measure}: {self.one} and {self.other} differ by less than {self.margin:g}"
-
-    def __call__(self, outcomes: Outcomes, level: float = statistics.LEVEL) -> Finding:
-        differences = paired(outcomes[self.measure], self.one, self.other)
-        found = statistics.interval(differences, level)
-        word: Word = "inconclusive"
-        if -self.margin < found.low and found.high < self.margin:
-            word = "supported"
-        elif found.low > self.margin or found.high < -self.margin:
-            word = "contradicted"
-        return Finding(
-            str(self),
-            word,
-            found.n,
-            found.mean,
-            found.low,
-            found.high,
-            statistics.equivalence_test(differences, self.margin),
-            statistics.sign_flip(differences),
-            statistics.detectable(found.sd, found.n, level),
-        )
-
-
-@dataclasses.dataclass(frozen=True)
-class ratio_at_least:
-    """`more` is at least `ratio` times `less`, paired by seed, on a log scale; both must be positive."""
-
-    measure: str
-    more: str
-    less: str
-    ratio: float
-
-    def __str__(self) -> str:
-        return f"{self.measure}: {self.more} is at least {self.ratio:g} times {self.less}"
-
-    def __call__(self, outcomes: Outcomes, level: float = statistics.LEVEL) -> Finding:
-        logs = {
-            arm: {seed: math.log(value) for seed, value in values.items() if value > 0}
-            for arm, values in outcomes[self.measure].items()
-        }
-        found = _beyond(self, paired(logs, self.more, self.less), math.log(self.ratio), level)
-        return dataclasses.replace(
-            found,
-            effect=math.exp(found.effect),
-            low=math.exp(found.low),
-            high=math.exp(found.high),
-            detectable=math.exp(min(found.detectable, 700.0)),
-        )
-
-
-@dataclasses.dataclass(frozen=True)
-class interaction:
+class interaction(_Weighed):
     """(`a` - `b`) exceeds (`c` - `d`) by more than `margin`, paired by seed."""
 
     measure: str
@@ -160,38 +164,87 @@ class interaction:
     d: str
     margin: float = 0.0
 
+    @property
+    def weights(self) -> tuple[tuple[str, float], ...]:
+        return ((self.a, 1.0), (self.b, -1.0), (self.c, -1.0), (self.d, 1.0))
+
     def __str__(self) -> str:
         return f"{self.measure}: ({self.a} - {self.b}) minus ({self.c} - {self.d}) is above {self.margin:g}"
 
-    def __call__(self, outcomes: Outcomes, level: float = statistics.LEVEL) -> Finding:
-        quartets = zip(*aligned(outcomes[self.measure], self.a, self.b, self.c, self.d), strict=True)
-        return _beyond(self, [(a - b) - (c - d) for a, b, c, d in quartets], self.margin, level)
-
 
 @dataclasses.dataclass(frozen=True)
-class monotone:
-    """The measure rises along the arms: its slope on the arm's number, fitted for each seed, is above 0."""
+class monotone(_Weighed):
+    """The measure rises along `along`: its slope on the arm's number, fitted for each seed, is above `margin`.
+
+    Effect: the mean slope, in the measure's units per arm.
+    """
 
     measure: str
-    arms: tuple[str, ...]
+    along: tuple[str, ...]
+    margin: float = 0.0
+
+    @property
+    def weights(self) -> tuple[tuple[str, float], ...]:
+        center = (len(self.along) - 1) / 2
+        squares = sum((number - center) ** 2 for number in range(len(self.along)))
+        return tuple((arm, (number - center) / squares) for number, arm in enumerate(self.along))
 
     def __str__(self) -> str:
-        return f"{self.measure}: rises along {', '.join(self.arms)}"
-
-    def __call__(self, outcomes: Outcomes, level: float = statistics.LEVEL) -> Finding:
-        """Effect: the mean slope, in the measure's units per arm."""
-        curves = zip(*aligned(outcomes[self.measure], *self.arms), strict=True)
-        return _beyond(self, [_slope(curve) for curve in curves], 0.0, level)
-
-
-def _slope(values: Sequence[float]) -> float:
-    center = (len(values) - 1) / 2
-    weights = [number - center for number in range(len(values))]
-    return sum(w * v for w, v in zip(weights, values, strict=True)) / sum(w * w for w in weights)
+        return f"{self.measure}: rises along {', '.join(self.along)}, by more than {self.margin:g} an arm"
 
 
 @dataclasses.dataclass(frozen=True)
-class near:
+class ratio_at_least(_OfOneMeasure):
+    """`more` is at least `ratio` times `less`, paired by seed, on a log scale; both must be positive."""
+
+    measure: str
+    more: str
+    less: str
+    ratio: float
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        return (self.more, self.less)
+
+    def __str__(self) -> str:
+        return f"{self.measure}: {self.more} is at least {self.ratio:g} times {self.less}"
+
+    def __call__(self, outcomes: Outcomes, level: float = statistics.LEVEL) -> list[Finding]:
+        logs = {
+            arm: {seed: math.log(value) for seed, value in values.items() if value > 0}
+            for arm, values in outcomes[self.measure].items()
+        }
+        differences = [a - b for a, b in zip(*aligned(logs, self.arms), strict=True)]
+        return self._beyond(differences, math.log(self.ratio), level, back=_exp)
+
+
+def _exp(value: float) -> float:
+    return math.exp(value) if value < 700 else math.inf
+
+
+@dataclasses.dataclass(frozen=True)
+class equivalent(_OfOneMeasure):
+    """`one` and `other` differ by less than `margin` either way, paired by seed."""
+
+    measure: str
+    one: str
+    other: str
+    margin: float
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        return (self.one, self.other)
+
+    def __str__(self) -> str:
+        return f"{self.measure}: {self.one} and {self.other} differ by less than {self.margin:g}"
+
+    def __call__(self, outcomes: Outcomes, level: float = statistics.LEVEL) -> list[Finding]:
+        columns = aligned(outcomes[self.measure], self.arms)
+        return self._within([a - b for a, b in zip(*columns, strict=True)], 0.0, self.margin, level)
+
+
+@dataclasses.dataclass(frozen=True)
+class near(_OfOneMeasure):
     """The mean of `arm` lies within `tolerance` of what the theory says, `value`."""
 
     measure: str
@@ -199,56 +252,73 @@ class near:
     value: float
     tolerance: float
 
+    @property
+    def arms(self) -> tuple[str, ...]:
+        return (self.arm,)
+
     def __str__(self) -> str:
         return f"{self.measure}: {self.arm} is {self.value:g} within {self.tolerance:g}"
 
-    def __call__(self, outcomes: Outcomes, level: float = statistics.LEVEL) -> Finding:
-        values = outcomes[self.measure].get(self.arm, {})
-        beside = {self.measure: {self.arm: values, "theory": dict.fromkeys(values, self.value)}}
-        found = equivalent(self.measure, self.arm, "theory", self.tolerance)(beside, level)
-        return dataclasses.replace(
-            found,
-            rule=str(self),
-            effect=found.effect + self.value,
-            low=found.low + self.value,
-            high=found.high + self.value,
-        )
+    def __call__(self, outcomes: Outcomes, level: float = statistics.LEVEL) -> list[Finding]:
+        (values,) = aligned(outcomes[self.measure], self.arms)
+        return self._within(values, self.value, self.tolerance, level)
 
 
 @dataclasses.dataclass(frozen=True)
-class below:
-    """The mean of every arm lies below `bound`."""
+class below(_OfOneMeasure):
+    """The mean of each of `of` lies below `bound`; of every arm if none is named.
+
+    The arm with the highest interval decides; that there are several is corrected for (Bonferroni).
+    """
 
     measure: str
     bound: float
+    of: tuple[str, ...] = ()
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        return self.of
 
     def __str__(self) -> str:
-        return f"{self.measure}: below {self.bound:g} in every arm"
+        return f"{self.measure}: below {self.bound:g} in {', '.join(self.of) or 'every arm'}"
 
-    def __call__(self, outcomes: Outcomes, level: float = statistics.LEVEL) -> Finding:
-        """The arm with the highest interval decides; that there are several is corrected for (Bonferroni)."""
-        arms = [values for values in outcomes[self.measure].values() if values]
-        if not arms:
-            return Finding(str(self), "inconclusive", 0, math.nan, math.nan, math.nan, math.nan)
-        corrected = 1 - (1 - level) / len(arms)
-        found = [_beyond(self, [-value for value in values.values()], -self.bound, corrected) for values in arms]
-        worst = min(found, key=lambda each: -math.inf if math.isnan(each.low) else each.low)
-        return dataclasses.replace(worst, effect=-worst.effect, low=-worst.high, high=-worst.low)
+    def __call__(self, outcomes: Outcomes, level: float = statistics.LEVEL) -> list[Finding]:
+        values = outcomes[self.measure]
+        columns = [[*values.get(arm, {}).values()] for arm in self.of or (arm for arm in values if values[arm])]
+        if not columns:
+            return [self._finding("inconclusive", 0, math.nan, math.nan, math.nan, math.nan)]
+        corrected = 1 - (1 - level) / len(columns)
+
+        def highest(column: Sequence[float]) -> float:
+            bound = statistics.interval(column, corrected).high
+            return math.inf if math.isnan(bound) else bound
+
+        mirrored = [-value for value in max(columns, key=highest)]
+        (found,) = self._beyond(mirrored, -self.bound, corrected)
+        turned = {"effect": found.effect, "low": found.high, "high": found.low}
+        return [found.model_copy(update={name: None if value is None else -value for name, value in turned.items()})]
 
 
 @dataclasses.dataclass(frozen=True)
-class ranks:
-    """Over arms, the mean of `measure` and that of `predictor` are ordered alike: Spearman's rho above `at_least`."""
+class ranks(_OfOneMeasure):
+    """Over arms, the mean of `measure` and that of `predictor` are ordered alike: Spearman's rho above `at_least`.
+
+    Effect: rho over the arms; n is their number.
+    """
 
     measure: str
     predictor: str
     at_least: float
+    arms = ()
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        return (self.measure, self.predictor)
 
     def __str__(self) -> str:
         return f"{self.measure}: ranked as {self.predictor}, rank correlation above {self.at_least:g}"
 
-    def __call__(self, outcomes: Outcomes, level: float = statistics.LEVEL) -> Finding:
-        """Effect: rho over the arms; n is their number."""
+    def __call__(self, outcomes: Outcomes, level: float = statistics.LEVEL) -> list[Finding]:
         x, y = outcomes[self.predictor], outcomes[self.measure]
         arms = [arm for arm in y if y[arm] and x.get(arm)]
         means = ([sum(each[arm].values()) / len(each[arm]) for arm in arms] for each in (x, y))
@@ -256,21 +326,62 @@ class ranks:
         word: Word = (
             "supported" if low > self.at_least else "contradicted" if high < self.at_least else "inconclusive"
         )
-        p = statistics.spearman_test(rho, len(arms), self.at_least)
-        return Finding(str(self), word, len(arms), rho, low, high, p)
+        return [
+            self._finding(word, len(arms), rho, low, high, statistics.spearman_test(rho, len(arms), self.at_least))
+        ]
 
 
 @dataclasses.dataclass(frozen=True)
-class answered:
-    """A proof, or a measurement without a claim: the numbers are the answer."""
+class answered(_OfOneMeasure):
+    """A proof, or a measurement without a claim: the numbers of `of`, or of every arm, are the answer.
+
+    Effect: their mean over arms and seeds. Inconclusive where there is none.
+    """
 
     measure: str
+    of: tuple[str, ...] = ()
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        return self.of
 
     def __str__(self) -> str:
-        return f"{self.measure}: measured; nothing was claimed"
+        return f"{self.measure}{' in ' * bool(self.of)}{', '.join(self.of)}: measured; nothing was claimed"
 
-    def __call__(self, outcomes: Outcomes, level: float = statistics.LEVEL) -> Finding:
-        """Effect: the mean over all arms and seeds."""
-        values = [value for arm in outcomes[self.measure].values() for value in arm.values()]
+    def __call__(self, outcomes: Outcomes, level: float = statistics.LEVEL) -> list[Finding]:
+        of = outcomes[self.measure]
+        values = [value for arm in self.of or of for value in of.get(arm, {}).values()]
         found = statistics.interval(values, level)
-        return Finding(str(self), "answered", found.n, found.mean, found.low, found.high, math.nan)
+        word: Word = "answered" if values else "inconclusive"
+        return [self._finding(word, found.n, found.mean, found.low, found.high, math.nan)]
+
+
+@dataclasses.dataclass(frozen=True)
+class holm:
+    """Several contrasts of one question, corrected for their number by Holm's step-down (1979): the k-th smallest p
+    is held to the level of m - k + 1 tests, and after the first that decides nothing none does.
+    """
+
+    rules: tuple[Rule, ...]
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(name for rule in self.rules for name in rule.measures))
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(arm for rule in self.rules for arm in rule.arms))
+
+    def __str__(self) -> str:
+        return "; ".join(map(str, self.rules)) + " (Holm's correction)"
+
+    def __call__(self, outcomes: Outcomes, level: float = statistics.LEVEL) -> list[Finding]:
+        ps = [found.p for rule in self.rules for found in rule(outcomes, level)]
+        order = sorted(range(len(ps)), key=lambda index: math.inf if (p := ps[index]) is None else p)
+        findings: dict[int, Finding] = {}
+        stopped = False
+        for rank, index in enumerate(order):
+            (found,) = self.rules[index](outcomes, 1 - (1 - level) / (len(ps) - rank))
+            stopped = stopped or found.word == "inconclusive"
+            findings[index] = found.model_copy(update={"word": "inconclusive"}) if stopped else found
+        return [findings[index] for index in range(len(ps))]

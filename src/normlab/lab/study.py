@@ -1,13 +1,16 @@
-"""Study and Arm: a question, the arms that are compared, what is measured, and the rule, all before the run."""
+"""Study and Arm: a question, the arms that are compared, what is measured, and the rules, all before the run."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from normlab.errors import NormlabError, choose
-from normlab.lab.rules import Rule
-from normlab.store import Recipe, Record
-from normlab.surgery import Surgery, to_plain
+from normlab.lab.cell import Cell
+from normlab.lab.plan import Plan, every_arm
+from normlab.lab.rules import Outcomes, Rule
+from normlab.store import Recipe
+from normlab.store.verdict import Figure, Finding, Word
+from normlab.surgery import Surgery, freeze, swap, to_plain
 
 
 class Arm:
@@ -17,25 +20,43 @@ class Arm:
     """
 
     def __init__(self, *surgeries: Surgery, **changes: Any) -> None:
+        for name in changes:
+            choose(Recipe.model_fields, name, "field of a recipe")
         self.surgeries = surgeries
         self.changes = changes
 
-    def recipe(self, base: Recipe) -> Recipe:
-        """The base with the changes made and the surgeries behind its own; NormlabError for an unknown field."""
-        for name in self.changes:
-            choose(Recipe.model_fields, name, "field of a recipe")
-        plain = tuple(to_plain(surgery) for surgery in self.surgeries)
-        return base.replace(**self.changes, surgeries=(*base.surgeries, *plain))
+    def __str__(self) -> str:
+        parts = [*map(str, self.surgeries), *(f"{name} {value}" for name, value in self.changes.items())]
+        return ", ".join(parts) or "the recipe as it is"
+
+    def recipe(self, base: Recipe, norm: str | None = None) -> Recipe:
+        """The base with the changes made and the surgeries behind its own; what batch norms are left, swapped for
+        `norm`. Options of the model are added to the base's.
+
+        Raises NormlabError for what makes no recipe, and where the arm asks about batch norm's own parts and
+        `norm` has none of them.
+        """
+        surgeries = [*self.surgeries]
+        if norm is not None and not any(isinstance(each, swap) for each in surgeries):
+            if any(isinstance(each, freeze) for each in surgeries):
+                raise NormlabError("batch norm, whose parts this study freezes", norm, "leave out --norm")
+            surgeries.append(swap("batch", norm))
+        changes = dict(self.changes)
+        if "model_options" in changes:
+            changes["model_options"] = base.model_options | changes["model_options"]
+        return base.replace(**changes, surgeries=(*base.surgeries, *map(to_plain, surgeries)))
 
 
 @dataclasses.dataclass(frozen=True)
 class Measure:
-    """A number of a record, under a name that rules use."""
+    """A number for each arm and seed, under a name that rules use."""
 
     name: str
     title: str
-    of: Callable[[Record], float | None]
-    """None where the record has none; such a trial does not count."""
+    of: Callable[[Cell], float | None]
+    """None where there is none; such a cell does not count."""
+    percent: bool = False
+    """Whether it is a share in [0, 1]."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,27 +68,26 @@ class Size:
 
 
 @dataclasses.dataclass(frozen=True)
-class Trial:
-    """One training of one arm with one seed."""
+class Results:
+    """What a study's figures are drawn from."""
 
-    arm: str
-    recipe: Recipe
+    cells: Sequence[Cell]
+    measures: Mapping[str, Measure]
+    outcomes: Outcomes
+    findings: Sequence[Finding]
+    unusable: Mapping[str, int]
+    """Arm to how many of its seeds count apart."""
 
 
-Plan = Callable[["Study", Recipe, int, Mapping[Recipe, Record]], list[Trial]]
-"""(study, base recipe, seeds, records so far) -> the trials that are wanted; pure, and called until all are there."""
-
-
-def every_arm(study: "Study", base: Recipe, seeds: int, records: Mapping[Recipe, Record]) -> list[Trial]:
-    """Each arm with each seed from 0 on."""
-    return [
-        Trial(name, arm.recipe(base).replace(seed=seed)) for seed in range(seeds) for name, arm in study.arms.items()
-    ]
+Drawing = Callable[[Results], Figure]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Study:
-    """A claim put to the test. The verdict is that of the weakest rule."""
+    """A claim put to the test. The verdict is that of the weakest rule.
+
+    Raises NormlabError where a rule names a measure or an arm that is not there.
+    """
 
     question: str
     claim: str
@@ -76,28 +96,27 @@ class Study:
     arms: Mapping[str, Arm]
     measures: Sequence[Measure]
     rules: Sequence[Rule]
+    answers: Mapping[Word, str]
+    """The answer in one sentence, for each word that the rules can say; {effect}, {low}, {high} and {n} are those
+    of the finding that decided.
+    """
     sizes: Mapping[str, Size]
+    beside: Sequence[Rule] = ()
+    """Shown beside the verdict, which they do not decide."""
     plan: Plan = every_arm
+    figures: Sequence[Drawing] = ()
     caveats: Sequence[str] = ()
+    thread: tuple[int, ...] = ()
+    """The lines of the thread that it answers."""
 
     def __post_init__(self) -> None:
         known = {measure.name: measure for measure in self.measures}
-        for rule in self.rules:
-            choose(known, rule.measure, "measure of the study")
-            if unknown := [arm for arm in _arms_of(rule) if arm not in self.arms]:
+        for rule in (*self.rules, *self.beside):
+            for name in rule.measures:
+                choose(known, name, "measure of the study")
+            if unknown := [arm for arm in rule.arms if arm not in self.arms]:
                 raise NormlabError("rules about arms of the study", unknown, f"there are {', '.join(self.arms)}")
 
-    def base(self, size: str) -> tuple[Recipe, int]:
-        """The recipe and the number of seeds of a size."""
-        chosen = choose(self.sizes, size, "size")
-        return self.recipe.replace(**chosen.changes), chosen.seeds
-
-
-def _arms_of(rule: Rule) -> list[str]:
-    """The arms that a rule names in its fields, but for its measure."""
-    named: list[str] = []
-    for field in dataclasses.fields(rule):  # type: ignore[arg-type]
-        value = getattr(rule, field.name)
-        if field.name not in ("measure", "predictor"):
-            named += [value] if isinstance(value, str) else value if isinstance(value, tuple) else []
-    return named
+    def recipe_of(self, size: str) -> Recipe:
+        """The base recipe at a size; NormlabError if the study has no such size."""
+        return self.recipe.replace(**choose(self.sizes, size, "size").changes)

@@ -27,10 +27,12 @@ class Epoch(Plain):
 
 
 class Precise(Plain):
-    """After training, under statistics recomputed over the training data ("precise", Wu & Johnson 2021)."""
+    """After training, under statistics recomputed over training data ("precise", Wu & Johnson 2021); None for
+    splits that are not there or that the recipe does not evaluate.
+    """
 
     train_loss: float | None
-    train_accuracy: float
+    train_accuracy: float | None
     validation_accuracy: float | None
     test_accuracy: float | None
 

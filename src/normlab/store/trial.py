@@ -13,7 +13,7 @@ from normlab.errors import is_reference, working_directory_first
 from normlab.store.recipe import Recipe
 
 # The rooms whose source can change a number in a record; a new figure or option must not orphan old runs.
-ROOMS = ("errors.py", "norms", "nn.py", "functional.py", "surgery", "models", "data", "train")
+ROOMS = ("errors.py", "norms", "nn.py", "functional.py", "surgery", "measure", "models", "data", "train")
 
 
 def trial_id(recipe: Recipe) -> str:

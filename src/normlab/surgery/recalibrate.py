@@ -28,7 +28,30 @@ class _Enough(BaseException):
     """
 
 
-def recalibrate(model: nn.Module, batches: Batches) -> Changes:
+class _Population:
+    """Count, mean and variance (C,) of all that was added, merged in float64 as in Chan, Golub & LeVeque 1983:
+    never E[x^2] - E[x]^2. NaN where nothing counts.
+    """
+
+    def __init__(self) -> None:
+        self.total = self.mean = self.squares = torch.zeros((), dtype=torch.float64)
+
+    def add(self, count: Tensor, mean: Tensor, squares: Tensor) -> None:
+        """Merge what `moments` gave of one batch."""
+        count, mean, squares = (value.cpu().double() for value in (count, mean, squares))
+        shift = mean - self.mean
+        share = count / (self.total + count).clamp(min=1)
+        self.mean = self.mean + shift * share
+        self.squares = self.squares + squares + shift.square() * self.total * share
+        self.total = self.total + count
+
+    @property
+    def var(self) -> Tensor:
+        """Biased: the population's."""
+        return self.squares / self.total
+
+
+def recalibrate(model: nn.Module, batches: Batches, *, at_once: bool = False) -> Changes:
     """Set the running statistics of every batch norm to those of all inputs that `batches()` yields.
 
     Layer by layer, in the order of their first use: each layer sees what evaluation will feed it, since the
@@ -40,6 +63,9 @@ def recalibrate(model: nn.Module, batches: Batches) -> Changes:
         model: any; its modes are put back.
         batches: called once for every layer, and once before; yields inputs of the model. A loader that
             shuffles draws the same every time; torch's CPU generator goes back.
+        at_once: measure all layers in a single pass, in which each normalizes by the statistics of the batch
+            at hand, as in training: what Wu & Johnson do. One pass for any number of layers; in small
+            batches the layers behind see noisier inputs than evaluation will feed them.
 
     Returns:
         Changes, with undo; `left` names norms without running statistics, those that no input or an inf or
@@ -56,21 +82,20 @@ def recalibrate(model: nn.Module, batches: Batches) -> Changes:
     try:
         with torch.no_grad(), evaluating(model):
             uses = _uses(model, norms, batches) if norms else {}
+            measured = {}
             for path in uses:
-                norm = norms[path]
-                if norm.running_mean is None or norm.running_var is None:
+                if norms[path].running_mean is None:
                     changes.left[path] = "keeps no running statistics"
-                    continue
-                if path in frozen:
+                elif path in frozen:
                     changes.left[path] = "is frozen: in evaluation mode while the model is in train mode"
-                    continue
-                mean, var = _population(model, norm, uses[path], batches)
-                if not torch.isfinite(mean + var).all():
-                    changes.left[path] = "its inputs give no finite statistics"
-                    continue
-                before = norm.running_mean.clone(), norm.running_var.clone()
-                changes.record(path, "running statistics recomputed", functools.partial(_write, norm, *before))
-                _write(norm, mean, var)
+                else:
+                    measured[path] = norms[path]
+            if at_once:
+                for path, population in _measure_all(model, measured, batches).items():
+                    _set(changes, path, measured[path], population)
+            else:
+                for path, norm in measured.items():
+                    _set(changes, path, norm, _measure(model, norm, uses[path], batches))
     except BaseException:
         changes.undo()
         raise
@@ -100,38 +125,77 @@ def _uses(model: nn.Module, norms: dict[str, BatchNorm], batches: Batches) -> di
     return uses
 
 
-def _population(model: nn.Module, norm: BatchNorm, uses: int, batches: Batches) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance (C,) of a norm's inputs over all batches and all its uses; NaN where nothing counts.
-
-    Merged in float64 as in Chan, Golub & LeVeque 1983: never E[x^2] - E[x]^2.
-    """
-    total = mean = squares = torch.zeros((), dtype=torch.float64)
-    seen = 0
+def _measure(model: nn.Module, norm: BatchNorm, uses: int, batches: Batches) -> _Population:
+    """A norm's inputs over all batches and all its uses; each pass ends behind the last of them."""
+    population, seen = _Population(), 0
 
     def collect(_: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
-        nonlocal total, mean, squares, seen
-        given = dict(zip(("input", "mask"), arguments, strict=False)) | keywords
-        moved = moments(given["input"], given.get("mask"))
-        count, batch_mean, batch_squares = (value.cpu().double() for value in moved)
-        shift = batch_mean - mean
-        share = count / (total + count).clamp(min=1)
-        mean = mean + shift * share
-        squares = squares + batch_squares + shift.square() * total * share
-        total = total + count
+        nonlocal seen
+        population.add(*_moments(arguments, keywords))
         seen += 1
         if seen == uses:
             raise _Enough
 
-    hook = norm.register_forward_pre_hook(collect, with_kwargs=True)
+    def one_pass(x: Tensor) -> None:
+        nonlocal seen
+        seen = 0
+        with contextlib.suppress(_Enough):
+            model(x)
+
+    _pass_all(one_pass, {norm: collect}, batches)
+    return population
+
+
+def _measure_all(model: nn.Module, norms: dict[str, BatchNorm], batches: Batches) -> dict[str, _Population]:
+    """Every norm's inputs, in one pass; each norm's statistics are those of the batch meanwhile, then as before."""
+    populations = {path: _Population() for path in norms}
+    kept = {path: _statistics(norm) for path, norm in norms.items()}
+
+    def collect(path: str) -> Callable[..., None]:
+        def hook(norm: BatchNorm, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+            count, mean, squares = _moments(arguments, keywords)
+            populations[path].add(count, mean, squares)
+            _write(norm, mean, squares / count.clamp(min=1))
+
+        return hook
+
+    try:
+        _pass_all(model, {norm: collect(path) for path, norm in norms.items()}, batches)
+    finally:
+        for path, norm in norms.items():
+            _write(norm, *kept[path])
+    return populations
+
+
+def _pass_all(run: Callable[[Tensor], object], hooks: dict[BatchNorm, Callable[..., None]], batches: Batches) -> None:
+    """Every batch through the model, with a hook in front of some norms."""
+    handles = [norm.register_forward_pre_hook(hook, with_kwargs=True) for norm, hook in hooks.items()]
     try:
         with torch.random.fork_rng(devices=[]):
             for x in batches():
-                seen = 0
-                with contextlib.suppress(_Enough):
-                    model(x)
+                run(x)
     finally:
-        hook.remove()
-    return mean, squares / total
+        for handle in handles:
+            handle.remove()
+
+
+def _moments(arguments: tuple[Any, ...], keywords: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
+    given = dict(zip(("input", "mask"), arguments, strict=False)) | keywords
+    return moments(given["input"], given.get("mask"))
+
+
+def _set(changes: Changes, path: str, norm: BatchNorm, population: _Population) -> None:
+    if not torch.isfinite(population.mean + population.var).all():
+        changes.left[path] = "its inputs give no finite statistics"
+        return
+    changes.record(path, "running statistics recomputed", functools.partial(_write, norm, *_statistics(norm)))
+    _write(norm, population.mean, population.var)
+
+
+def _statistics(norm: BatchNorm) -> tuple[Tensor, Tensor]:
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    return norm.running_mean.clone(), norm.running_var.clone()
 
 
 def _write(norm: BatchNorm, mean: Tensor, var: Tensor) -> None:

@@ -10,11 +10,14 @@ from torch.nn.functional import cross_entropy
 from normlab.data import Dataset, Examples, Loaded
 from normlab.store import Precise, Recipe
 from normlab.surgery import evaluating, recalibrate
+from normlab.surgery.find import batch_norms
 from normlab.train.prepare import logits_of
 
 BATCH = 250
 """Examples of a forward pass; at 1000 the allocator gives memory back between passes and takes it anew, which
 doubles the time."""
+AT_ONCE_FROM = 16
+"""Batch norms from which on statistics are recomputed in one pass: layer by layer each costs a pass of its own."""
 
 Split = Examples | Loaded
 Feed = Callable[[Split], Iterator[tuple[Tensor, Tensor]]]
@@ -37,20 +40,23 @@ def evaluate(model: nn.Module, recipe: Recipe, split: Split | None, feed: Feed) 
 
 
 def evaluate_precisely(model: nn.Module, recipe: Recipe, dataset: Dataset, feed: Feed) -> Precise:
-    """Every split under statistics recomputed over the training data; the model's own go back."""
-    changes = recalibrate(model, lambda: (x for x, _ in feed(dataset.train)))
+    """The recipe's splits under statistics recomputed over training data; the model's own go back."""
+    train = dataset.train
+    if recipe.precise_examples is not None and isinstance(train, Examples):
+        train = train.sample(recipe.precise_examples)
+    changes = recalibrate(model, lambda: (x for x, _ in feed(train)), at_once=len(batch_norms(model)) >= AT_ONCE_FROM)
     try:
-        train, validation, test = (
-            evaluate(model, recipe, split, feed) for split in (dataset.train, dataset.validation, dataset.test)
-        )
+        found = {
+            name: evaluate(model, recipe, split, feed) if name in recipe.evaluate else None
+            for name, split in (("train", train), ("validation", dataset.validation), ("test", dataset.test))
+        }
     finally:
         changes.undo()
-    assert train is not None
     return Precise(
-        train_loss=finite(train[0]),
-        train_accuracy=train[1],
-        validation_accuracy=validation and validation[1],
-        test_accuracy=test and test[1],
+        train_loss=found["train"] and finite(found["train"][0]),
+        train_accuracy=found["train"] and found["train"][1],
+        validation_accuracy=found["validation"] and found["validation"][1],
+        test_accuracy=found["test"] and found["test"][1],
     )
 
 

@@ -15,7 +15,17 @@ from normlab.train import state
 from normlab.train.device import place
 
 
-def prepare(recipe: Recipe, say: Callable[[str], None]) -> tuple[Dataset, nn.Module]:
+Say = Callable[[str], None]
+
+
+def dataset_of(recipe: Recipe, say: Say) -> Dataset:
+    """The recipe's data, divided as it says. Raises NormlabError where it cannot be had or divided."""
+    return data.hold_out(data.load(recipe.data, say=say), recipe.validation, recipe.train_examples)
+
+
+def prepare(
+    recipe: Recipe, say: Say, dataset_of: Callable[[Recipe, Say], Dataset] = dataset_of
+) -> tuple[Dataset, nn.Module]:
     """The data, divided, and the network, after its surgeries, on the recipe's device and in its dtype.
 
     Raises NormlabError where either is wrong, or they do not fit.
@@ -23,7 +33,7 @@ def prepare(recipe: Recipe, say: Callable[[str], None]) -> tuple[Dataset, nn.Mod
     # Names first: a wrong one should not wait for a download.
     models.find(recipe.model)
     surgeries = [surgery.from_plain(plain) for plain in recipe.surgeries]
-    dataset = data.hold_out(data.load(recipe.data, say=say), recipe.validation, recipe.train_examples)
+    dataset = dataset_of(recipe, say)
     if recipe.schedule != "constant" and isinstance(dataset.train, Loaded) and dataset.train.batch_count is None:
         raise NormlabError(
             f"train of {dataset.name} of a known length for the schedule {recipe.schedule}",

@@ -22,10 +22,14 @@ class Sums(BaseModel):
 
 
 class Progress(BaseModel):
-    """Epochs finished, sums of the one under way, and the clocks of every process that worked on the run."""
+    """Epochs finished, sums of the one under way, what probes read, and the clocks of every process that worked on
+    the run.
+    """
 
     epochs: list[Epoch] = []
     sums: Sums = Sums()
+    steps: int = 0
+    readings: dict[str, list[tuple[int, dict[str, float | None]]]] = {}
     nonfinite: NonFinite | None = None
     seconds: float = 0.0
     timed_seconds: float = 0.0

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from normlab import models
-from normlab.data import Examples, Loaded
+from normlab.data import Dataset, Examples, Loaded
 from normlab.errors import NormlabError
 from normlab.store import Epoch, Precise, Recipe, Record, Result, Timing, trial_id
 from normlab.store.record import NonFinite
@@ -20,7 +20,8 @@ from normlab.train.device import resolve, threads
 from normlab.train.evaluate import BATCH, evaluate, evaluate_precisely, finite
 from normlab.train.observer import Interrupted, Observer
 from normlab.train.optimizer import learning_rate, make_optimizer
-from normlab.train.prepare import logits_of, prepare, to_device
+from normlab.train.prepare import Say, dataset_of, logits_of, prepare, to_device
+from normlab.train.probing import Probing
 from normlab.train.progress import WARMUP_STEPS, Progress, Sums
 
 
@@ -32,7 +33,8 @@ def train(
     interrupted_to: Path | None = None,
     stop: Callable[[], bool] = lambda: False,
     observer: Observer | None = None,
-    say: Callable[[str], None] = lambda _: None,
+    say: Say = lambda _: None,
+    dataset_of: Callable[[Recipe, Say], Dataset] = dataset_of,
 ) -> Record:
     """Train as the recipe says. The same recipe on the same machine gives the same `result`, bit for bit.
 
@@ -46,6 +48,7 @@ def train(
         stop: asked at every step and batch of evaluation; once it says True the run leaves a checkpoint.
         observer: is told of steps and epochs.
         say: is told, in a line, what a person should know.
+        dataset_of: gives the recipe's data, divided; who trains many times may keep it in memory.
 
     Raises:
         NormlabError: something that the user named is wrong, missing or does not fit.
@@ -58,7 +61,7 @@ def train(
     if checkpoints:
         checkpoint.check_folder(checkpoints)
     with threads(recipe.threads or 1), models.borrowed(torch.device(recipe.device)):
-        run = _Run(recipe, stop, observer or Observer(), say)
+        run = _Run(recipe, stop, observer or Observer(), say, dataset_of)
         folder = checkpoints or (interrupted_to and interrupted_to / run.trial)
         if resume and folder:
             run.resume(folder)
@@ -80,13 +83,19 @@ class _Run:
     """A run in flight: what was prepared, and where it stands."""
 
     def __init__(
-        self, recipe: Recipe, stop: Callable[[], bool], observer: Observer, say: Callable[[str], None]
+        self,
+        recipe: Recipe,
+        stop: Callable[[], bool],
+        observer: Observer,
+        say: Say,
+        dataset_of: Callable[[Recipe, Say], Dataset],
     ) -> None:
         self.started = time.perf_counter()
         self.recipe = recipe
-        self.dataset, self.model = prepare(recipe, say)
+        self.dataset, self.model = prepare(recipe, say, dataset_of)
         self.trial = trial_id(recipe)  # finds the user's modules only once they are imported
         self.optimizer = make_optimizer(self.model, recipe)
+        self.probing = Probing(recipe, self.dataset)
         self.stop = stop
         self.observer = observer
         self.say = say
@@ -141,6 +150,7 @@ class _Run:
                 raise _Stopped
             # Before the batch is drawn: a loader's transforms may be random too.
             streams.at(epoch, sums.steps)
+            self.probing.look(self.model, progress)
             if (batch := next(batches, None)) is None:
                 return
             x, y = batch
@@ -158,6 +168,7 @@ class _Run:
             sums.gradient_norm += torch.nn.utils.get_total_norm(gradients).item()
             self.optimizer.step()
             sums.steps += 1
+            progress.steps += 1
             sums.examples += len(y)
             sums.loss += value * len(y)
             sums.correct += int((logits.argmax(1) == y).sum())
@@ -170,8 +181,8 @@ class _Run:
         sums = self.progress.sums
         broken = self.progress.nonfinite is not None
         validation, test = (
-            None if broken else evaluate(self.model, self.recipe, split, self._feed)
-            for split in (self.dataset.validation, self.dataset.test)
+            None if broken or name not in self.recipe.evaluate else evaluate(self.model, self.recipe, split, self._feed)
+            for name, split in (("validation", self.dataset.validation), ("test", self.dataset.test))
         )
         return Epoch(
             epoch=len(self.progress.epochs) + 1,
@@ -230,6 +241,7 @@ class _Run:
                 nonfinite=self.progress.nonfinite,
                 nonfinite_batches=sum(map(int, nonfinite)),
                 parameters=models.parameter_count(self.model),
+                probes=self.probing.series(self.progress),
             ),
             timing=Timing(examples_per_s=self.progress.examples_per_s, seconds=seconds, device=self.recipe.device),
             versions=versions(),
