@@ -5,16 +5,24 @@ Everything that crosses a process is text (JSON). Any `concurrent.futures` execu
 """
 
 import concurrent.futures
-import contextlib
 import os
-import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future
 
 from normlab.errors import NormlabError, load, one_line
+from normlab.lab.worker import begin
 
 Work = Callable[[str], str]
 """An importable function from one text to another."""
+
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    # glibc gives large blocks back at every step and takes fresh, empty pages for them: up to a fifth of the time.
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 31),
+    "MALLOC_TOP_PAD_": str(1 << 28),
+}
 
 
 class Lost(Exception):  # noqa: N818 - what befell a payload, as data for the caller
@@ -24,26 +32,32 @@ class Lost(Exception):  # noqa: N818 - what befell a payload, as data for the ca
 Outcome = str | Exception
 """What the work returned, or why it did not."""
 
+ATTEMPTS = 3
+"""Of a payload alone in a pool: whoever kills workers at random should not take a trial for its own fault."""
+
 
 def run_all(
-    payloads: Mapping[str, str],
+    waiting: dict[str, str],
     work: Work,
     open_executor: Callable[[], Executor],
     workers: int,
 ) -> Iterator[tuple[str, Outcome]]:
-    """Each key of `payloads` once, with its outcome, as it comes.
+    """Each key of `waiting` once, with its outcome, as it comes; whoever iterates may add more meanwhile.
 
     When a pool breaks, nobody can tell which of the payloads in flight broke it: those are run again one at a
-    time, each in a pool of its own if need be, and what breaks its pool alone is `Lost`. The rest goes on.
+    time, each in a pool of its own if need be, and what breaks its pool alone `ATTEMPTS` times is `Lost`. The
+    rest goes on.
     """
-    waiting = dict(payloads)
     while waiting:
         suspects: dict[str, str] = {}
         yield from _until_broken(waiting, suspects, work, open_executor, 2 * workers)
         for key, payload in suspects.items():
-            alone: dict[str, str] = {}
-            yield from _until_broken({key: payload}, alone, work, open_executor, 1)
-            if alone:
+            for _ in range(ATTEMPTS):
+                alone: dict[str, str] = {}
+                yield from _until_broken({key: payload}, alone, work, open_executor, 1)
+                if not alone:
+                    break
+            else:
                 yield key, Lost("the worker process was killed or ran out of memory")
 
 
@@ -86,8 +100,8 @@ def _until_broken(
         executor.shutdown(wait=not flying and not suspects)
 
 
-def local(workers: int) -> Callable[[], Executor]:
-    """Worker processes of this machine, spawned, with one thread each; Ctrl-C is the parent's to handle."""
+def local(workers: int, gpus: int = 0) -> Callable[[], Executor]:
+    """Worker processes of this machine, spawned, with one thread each, and one GPU each if there are several."""
 
     def open_executor() -> Executor:
         from loky import ProcessPoolExecutor
@@ -98,17 +112,9 @@ def local(workers: int) -> Callable[[], Executor]:
             def shutdown(self, wait: bool = True) -> None:
                 super().shutdown(wait=True, kill_workers=not wait)
 
-        return Processes(max_workers=workers, initializer=_begin, env={"OMP_NUM_THREADS": "1"})
+        return Processes(max_workers=workers, initializer=begin, initargs=(1, gpus), env=ENVIRONMENT)
 
     return open_executor
-
-
-def _begin() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with contextlib.suppress(ImportError):
-        import torch
-
-        torch.set_num_threads(1)
 
 
 def dask(address: str) -> Callable[[], Executor]:

@@ -1,0 +1,143 @@
+"""Ask: a study at a size, of a model, data and norm that may be the user's own, made to fit them."""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+
+from normlab import data, models
+from normlab.data import Dataset, Examples
+from normlab.errors import NormlabError, bind
+from normlab.lab.plan import Arms
+from normlab.lab.study import Study
+from normlab.store import Recipe
+from normlab.surgery.find import batch_norms
+from normlab.train.device import resolve
+from normlab.train.prepare import prepare
+
+MOST_EPOCHS = 50
+"""Passes over a data set that is much smaller than the study's own."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Ask:
+    """A study at a size: everything that decides its trials."""
+
+    name: str
+    study: Study
+    size: str
+    seeds: int
+    base: Recipe
+    norm: str | None
+    command: str
+
+    @functools.cached_property
+    def arms(self) -> Arms:
+        """Arm to its recipe, resolved, with seed 0."""
+        return {name: arm.recipe(self.base, self.norm) for name, arm in self.study.arms.items()}
+
+    @property
+    def all_seeds(self) -> Sequence[int]:
+        """From 0 on."""
+        return range(self.seeds)
+
+    @property
+    def rules(self) -> tuple[str, ...]:
+        """In words, as they are fixed before the first trial."""
+        beside = (f"beside: {rule}" for rule in self.study.beside)
+        return (*map(str, self.study.rules), *beside)
+
+    @property
+    def key(self) -> str:
+        """Sixteen hex digits of the question: seeds can be added to it."""
+        identity = [self.name, self.size, self.base.model_dump(mode="json"), self.norm]
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def ask(
+    name: str,
+    study: Study,
+    *,
+    size: str,
+    seeds: int | None = None,
+    model: str | None = None,
+    model_options: dict[str, object] | None = None,
+    data_name: str | None = None,
+    norm: str | None = None,
+    command: str = "",
+) -> Ask:
+    """The study at a size, with a user's own model, data or norm in the place of its own.
+
+    Raises NormlabError where they do not serve: no batch norm to ask about, one class, too few examples.
+    """
+    base = study.recipe_of(size)
+    if model is not None:
+        models.find(model)
+        own = model != base.model
+        base = base.replace(model=model, model_options={} if own else base.model_options)
+    if model_options:
+        bind(models.find(base.model), model_options, f"model {base.model}")
+        base = base.replace(model_options=base.model_options | model_options)
+    if data_name is not None:
+        base = base.replace(data=data_name)
+    base = resolve(base.replace(threads=1))
+    base = fit_to(base, data.load(base.data))
+    wanted = study.sizes[size].seeds if seeds is None else seeds
+    return Ask(name, study, size, wanted, base, norm, command)
+
+
+def fit_to(base: Recipe, dataset: Dataset) -> Recipe:
+    """The recipe for a data set that may be smaller than the one it was written for.
+
+    As many examples are seen as were meant, in more passes; a tenth at most validates. Raises NormlabError for
+    fewer than two classes, and for fewer than ten examples.
+    """
+    train = dataset.train
+    if dataset.classes < 2:
+        raise NormlabError(f"at least two classes in {dataset.name}", dataset.classes, "every model is right on one")
+    if not isinstance(train, Examples):
+        if base.train_examples is not None or base.validation:
+            base = base.replace(train_examples=None, validation=0, precise_examples=None)
+        return base
+    if len(train) < 10:
+        raise NormlabError(f"at least ten training examples in {dataset.name}", len(train))
+    validation = 0 if dataset.validation is not None else min(base.validation or len(train) // 10, len(train) // 10)
+    if dataset.validation is not None or dataset.test is not None:
+        validation = min(validation, base.validation)
+    left = len(train) - validation
+    wanted = base.train_examples or left
+    used = min(wanted, left)
+    batch_size = min(base.batch_size, used)
+    if used % batch_size == 1:  # whose batch norms would see one value
+        used -= 1
+    epochs = base.epochs
+    if wanted > used + 1:
+        epochs = min(MOST_EPOCHS, math.ceil(base.epochs * wanted / used))
+    precise = base.precise_examples and min(base.precise_examples, used)
+    return base.replace(
+        validation=validation,
+        train_examples=None if used == left else used,
+        batch_size=batch_size,
+        epochs=epochs,
+        precise_examples=precise,
+    )
+
+
+def rehearse(asked: Ask) -> None:
+    """Build every arm and pass a batch through it, before the first trial.
+
+    Raises NormlabError, naming the arm, for what would fail in every trial.
+    """
+    plain = asked.base.replace(surgeries=())
+    _, model = prepare(plain, lambda _: None)
+    if not batch_norms(model):
+        raise NormlabError(
+            f"a model with batch norms for study {asked.name}", f"none in {asked.base.model}", "normlab study list"
+        )
+    for name, recipe in asked.arms.items():
+        try:
+            prepare(recipe, lambda _: None)
+        except NormlabError as error:
+            raise NormlabError(f"arm {name!r} of study {asked.name} to be built", str(error)) from error

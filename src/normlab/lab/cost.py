@@ -1,0 +1,52 @@
+"""What a trial costs before it is run, in examples that BN-LeNet trains on: a third of it is a forward pass."""
+
+import functools
+import json
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from normlab import models
+from normlab.data import Dataset
+from normlab.store import Recipe, Record
+from normlab.surgery.find import batch_norms
+from normlab.train.evaluate import AT_ONCE_FROM
+
+USUAL = 4000.0
+"""LeNet-equivalent examples per second of one thread of a laptop; until a machine has records of its own."""
+
+
+def cost(recipe: Recipe, dataset: Dataset) -> float:
+    """Training, evaluation and the recomputing of statistics, in LeNet-equivalent training examples."""
+    relative, norms = _of_model(recipe.model, json.dumps(recipe.model_options), dataset.shape, dataset.classes)
+    held = recipe.validation
+    train = min(recipe.train_examples or len(dataset.train), len(dataset.train) - held)
+    precise = min(recipe.precise_examples or train, train)
+    validation = held or (0 if dataset.validation is None else len(dataset.validation))
+    sizes = {"validation": validation, "test": 0 if dataset.test is None else len(dataset.test)}
+    each = sum(size for name, size in sizes.items() if name in recipe.evaluate)
+    passes = 1 if norms >= AT_ONCE_FROM else norms
+    at_end = each + precise * (passes + ("train" in recipe.evaluate))
+    return relative * (recipe.epochs * (train + each / 3) + at_end / 3)
+
+
+@functools.cache
+def _of_model(name: str, options: str, shape: tuple[int, ...], classes: int) -> tuple[float, int]:
+    """Multiply-adds of a forward pass relative to LeNet's, and the number of batch norms."""
+    model = models.build(name, json.loads(options), input_shape=shape, classes=classes, seed=0)
+    lenet = models.build("lenet", {}, input_shape=(1, 28, 28), classes=10, seed=0)
+    return _flops(model, shape) / _flops(lenet, (1, 28, 28)), len(batch_norms(model))
+
+
+def _flops(model: torch.nn.Module, shape: tuple[int, ...]) -> float:
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model.eval()(torch.zeros(2, *shape))
+    return max(float(counter.get_total_flops()), 1.0)
+
+
+def speed(records: list[Record], dataset: Dataset, machine: dict[str, str | int]) -> float | None:
+    """LeNet-equivalent examples per second of the trials of this machine; None if there is none."""
+    speeds = sorted(
+        cost(record.recipe, dataset) / record.timing.seconds for record in records if record.machine == machine
+    )
+    return speeds[len(speeds) // 2] if speeds else None

@@ -1,0 +1,103 @@
+"""A study's verdict, with all that a reader needs: made from records, never from anything that runs."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from normlab.lab.ask import Ask
+from normlab.lab.cell import Cell, Found, Trial
+from normlab.lab.judge import cells_of, results_of, word_of
+from normlab.lab.study import Measure, Results
+from normlab.store import Finding, Record, Verdict
+from normlab.store.verdict import ArmFacts, MeasureFacts
+
+
+def verdict_of(
+    asked: Ask,
+    found: Found,
+    ids: Callable[[Trial], str],
+    rules_before: Sequence[str],
+    machine: Mapping[str, str | int],
+    versions: Mapping[str, str],
+) -> Verdict:
+    """The weakest rule's word, its sentence, every number behind it, and the figures."""
+    study = asked.study
+    cells = cells_of(study, asked.arms, asked.all_seeds, found)
+    results = results_of(study, cells)
+    word = word_of(results.findings)
+    deciding = next(finding for finding in results.findings if finding.word == word and not finding.beside)
+    trials = study.plan(asked.arms, asked.all_seeds, found)
+    records = [record for trial in trials if isinstance(record := found[trial.key], Record)]
+    return Verdict(
+        key=asked.key,
+        study=asked.name,
+        question=study.question,
+        claim=study.claim,
+        source=study.source,
+        thread=study.thread,
+        size=asked.size,
+        command=asked.command,
+        word=word,
+        sentence=sentence(study.answers.get(word, study.claim), deciding, results.measures[deciding.measure]),
+        findings=tuple(results.findings),
+        rules_before=tuple(rules_before) if tuple(rules_before) != asked.rules else None,
+        arms={name: _arm(name, str(arm), cells, trials, ids) for name, arm in study.arms.items()},
+        measures={
+            name: MeasureFacts(
+                title=results.measures[name].title, percent=results.measures[name].percent, values=values
+            )
+            for name, values in results.outcomes.items()
+        },
+        figures=tuple(draw(results) for draw in study.figures if _any(results)),
+        caveats=tuple(study.caveats),
+        setting=setting(asked),
+        machine=dict(machine),
+        versions=dict(versions),
+        seconds=sum(record.timing.seconds for record in records),
+    )
+
+
+def _any(results: Results) -> bool:
+    return any(values for arms in results.outcomes.values() for values in arms.values())
+
+
+def _arm(
+    name: str, what: str, cells: Sequence[Cell], trials: Sequence[Trial], ids: Callable[[Trial], str]
+) -> ArmFacts:
+    by_seed: dict[int, list[str]] = {}
+    for trial in trials:
+        if trial.arm == name:
+            by_seed.setdefault(trial.recipe.seed, []).append(ids(trial))
+    rates = {trial.recipe.lr for trial in trials if trial.arm == name and trial.decides}
+    return ArmFacts(
+        what=what,
+        trials={seed: tuple(dict.fromkeys(made)) for seed, made in by_seed.items()},
+        lr=rates.pop() if len(rates) == 1 else None,
+        unusable={
+            cell.seed: cell.why_unusable for cell in cells if cell.arm == name and cell.why_unusable is not None
+        },
+    )
+
+
+def sentence(template: str, finding: Finding, measure: Measure) -> str:
+    """The answer, with the numbers of the finding that decided."""
+
+    def told(value: float | None) -> str:
+        if value is None:
+            return "an unknown amount"
+        return f"{100 * value:.2f} points" if measure.percent else f"{value:.3g}"
+
+    return template.format(
+        effect=told(finding.effect), low=told(finding.low), high=told(finding.high), n=finding.n, rule=finding.rule
+    )
+
+
+def setting(asked: Ask) -> str:
+    """Model, data and training in words."""
+    base = asked.base
+    examples = f"{base.train_examples:,} training examples" if base.train_examples else "all training examples"
+    passes = "1 epoch" if base.epochs == 1 else f"{base.epochs} epochs"
+    norm = f", {asked.norm} for batch norm" if asked.norm else ""
+    options = "".join(f", {name} {value}" for name, value in base.model_options.items())
+    return (
+        f"{base.model}{options}{norm} on {base.data}, {examples}, {passes}, batch {base.batch_size}, "
+        f"{base.optimizer}, seeds 0 to {asked.seeds - 1}"
+    )

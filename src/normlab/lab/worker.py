@@ -1,0 +1,70 @@
+"""What a worker process does: one trial, from a recipe as JSON to a record as JSON. It never sees the store."""
+
+import contextlib
+import functools
+import json
+import os
+import signal
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from normlab.errors import NormlabError, one_line
+from normlab.store import Recipe, Record
+
+_HELD: list[object] = []
+"""Locks that last as long as this process."""
+
+
+def begin(threads: int, gpus: int) -> None:
+    """Make a process a worker: Ctrl-C is its parent's to handle, and of several GPUs it takes one for itself."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if gpus > 1:
+        os.environ["CUDA_VISIBLE_DEVICES"] = str(take_one(gpus, "gpu"))
+    import torch
+
+    torch.set_num_threads(threads)
+
+
+def take_one(count: int, what: str) -> int:
+    """The first of `count` things that no other living process has; it is given back when this process ends."""
+    from filelock import FileLock, Timeout
+
+    for number in range(count):
+        lock = FileLock(Path(tempfile.gettempdir()) / f"normlab-{what}-{number}.lock")
+        with contextlib.suppress(Timeout):
+            lock.acquire(blocking=False)
+            _HELD.append(lock)
+            return number
+    raise NormlabError(f"one of {count} {what}s to be free", "none", f"use fewer workers than there are {what}s")
+
+
+def work(payload: str) -> str:
+    """Train what the recipe says; {"record": ...}, or {"failed": why} for whatever was raised."""
+    from normlab.train import train
+
+    try:
+        record = train(Recipe.model_validate_json(payload), dataset_of=_kept_dataset)
+    except Exception as error:  # a trial that raises costs that trial alone
+        why = str(error) if isinstance(error, NormlabError) else one_line(error)
+        return json.dumps({"failed": why})
+    return json.dumps({"record": record.model_dump(mode="json")})
+
+
+def outcome(text: str) -> Record | str:
+    """What `work` returned: the record, or why there is none."""
+    told = json.loads(text)
+    return Record.model_validate(told["record"]) if "record" in told else str(told["failed"])
+
+
+def _kept_dataset(recipe: Recipe, say: Callable[[str], None]) -> object:
+    return _dataset(recipe.data, recipe.validation, recipe.train_examples)
+
+
+@functools.lru_cache(maxsize=4)
+def _dataset(data: str, validation: int, train_examples: int | None) -> object:
+    """Read and divided once a process: every trial reads the same bytes of the same mapped file."""
+    from normlab.train.prepare import dataset_of
+
+    recipe = Recipe(data=data, validation=validation, train_examples=train_examples)
+    return dataset_of(recipe, lambda _: None)
