@@ -1,6 +1,7 @@
 """What every room raises: what was expected, what came, what to do; and the loader of what a user named."""
 
 import contextlib
+import dataclasses
 import difflib
 import importlib
 import inspect
@@ -122,3 +123,30 @@ def load(reference: str, what: str) -> Callable[..., Any]:
     if not callable(found):
         raise NormlabError(f"a callable as {what}", f"{reference}, which is a {type(found).__name__}")
     return found
+
+
+def make_named(
+    table: Mapping[str, Callable[..., Any]], plain: Mapping[str, Any], what: str, *, own: bool = False
+) -> Any:
+    """What a recipe keeps as {"name": ..., and its arguments}, made by the callable of that name in the table.
+
+    With `own` the name may be pkg.module:callable too. Raises NormlabError if there is none of that name, and
+    on arguments that it does not take.
+    """
+    arguments = dict(plain)
+    name = arguments.pop("name", None)
+    reference = own and isinstance(name, str) and is_reference(name)
+    maker = load(str(name), f"a {what}") if reference else choose(table, name, what, own=own)
+    try:
+        return maker(**arguments)
+    except NormlabError:
+        raise
+    except Exception as error:
+        raise NormlabError(f"the arguments of {name}", one_line(error)) from error
+
+
+def to_named(made: Any, table: Mapping[str, Callable[..., Any]]) -> dict[str, Any]:
+    """The dataclass as a recipe keeps it, from which `make_named` makes it again."""
+    kind = type(made)
+    name = kind.__name__ if kind in table.values() else f"{kind.__module__}:{kind.__qualname__}"
+    return {"name": name, **dataclasses.asdict(made)}

@@ -11,11 +11,12 @@ from torch import nn
 
 from compare import assert_close
 from normlab.errors import NormlabError
-from normlab.models import MODELS, build, lenet, mlp, parameter_count
+from normlab.models import build, lenet, mlp, parameter_count
 from normlab.models.parts import ACTIVATIONS
 from normlab.nn import BatchNorm1d, BatchNorm2d
 
 SHAPE, CLASSES = (1, 28, 28), 10
+MODELS = {"lenet": lenet, "mlp": mlp}
 
 
 def make(name: str, seed: int | None = 0, **options: object) -> nn.Module:

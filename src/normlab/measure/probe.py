@@ -30,8 +30,10 @@ class Look:
 class Probe(Protocol):
     """A frozen dataclass whose fields are JSON-able, so that a recipe can name it."""
 
-    every: int
-    """Optimizer steps between two readings, from before the first on; 0 reads before the first alone."""
+    @property
+    def every(self) -> int:
+        """Optimizer steps between two readings, from before the first on; 0 reads before the first alone."""
+        ...
 
     def __call__(self, look: Look, /) -> dict[str, float]:
         """The same names at every reading; inf and NaN are kept as None."""

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from normlab.errors import NormlabError, bind, choose, is_reference, load, one_line
+from normlab.models.inception import inception
 from normlab.models.lenet import lenet
 from normlab.models.mlp import mlp
 from normlab.models.parts import parameter_count
@@ -19,6 +20,7 @@ __all__ = [
     "build",
     "find",
     "generator",
+    "inception",
     "key",
     "lenet",
     "mlp",
@@ -26,7 +28,7 @@ __all__ = [
     "seed_everything_else",
 ]
 
-MODELS: dict[str, Callable[..., nn.Module]] = {"lenet": lenet, "mlp": mlp}
+MODELS: dict[str, Callable[..., nn.Module]] = {"inception": inception, "lenet": lenet, "mlp": mlp}
 
 
 def find(name: str) -> Callable[..., nn.Module]:
