@@ -5,6 +5,7 @@ import dataclasses
 import difflib
 import importlib
 import inspect
+import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -149,4 +150,5 @@ def to_named(made: Any, table: Mapping[str, Callable[..., Any]]) -> dict[str, An
     """The dataclass as a recipe keeps it, from which `make_named` makes it again."""
     kind = type(made)
     name = kind.__name__ if kind in table.values() else f"{kind.__module__}:{kind.__qualname__}"
-    return {"name": name, **dataclasses.asdict(made)}
+    fields = json.loads(json.dumps(dataclasses.asdict(made)))  # a recipe takes lists, no tuples
+    return {"name": name, **fields}

@@ -12,6 +12,7 @@ from users_probes import count
 from normlab import measure, models
 from normlab.errors import NormlabError
 from normlab.measure import PROBES, from_plain, to_plain
+from normlab.store import Recipe
 
 PROBES_MADE = [
     measure.affine(every=10, channels=2),
@@ -36,7 +37,8 @@ def test_every_probe_is_tested_here() -> None:
 
 @each_probe
 def test_a_recipe_keeps_it_as_plain_data(probe: measure.Probe) -> None:
-    plain = json.loads(json.dumps(to_plain(probe)))
+    plain = Recipe(probes=(to_plain(probe),)).probes[0]
+    assert plain == json.loads(json.dumps(plain))
     assert plain["name"] == type(probe).__name__
     assert from_plain(plain) == probe
     assert hash(from_plain(plain)) == hash(probe)
