@@ -1,5 +1,6 @@
 """curvature: against a dense Hessian, central differences and a form whose eigenvalues are known."""
 
+import dataclasses
 import math
 from collections.abc import Callable
 
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from compare import assert_close
 from normlab import nn as ours
 from normlab.measure import Look, curvature
-from normlab.measure.curvature import central_difference, gradient, hessian_vector_product, largest_eigenvalue
+from normlab.measure.curvature import STEP, central_difference, gradient, hessian_vector_product, largest_eigenvalue
 
 X = torch.randn(20, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 Y = torch.arange(20) % 3
@@ -83,7 +84,11 @@ def test_the_self_check_sees_a_derivative_that_is_wrong() -> None:
         def forward(self, x):
             return Wrong.apply(x)
 
-    assert curvature(1)(tiny(lambda _: Square()))["self_check"] > 1e-3
+    asked = tiny(lambda _: Square())
+    found = curvature(1)(asked)["self_check"]
+    assert found > 1e-3
+    scaled = dataclasses.replace(asked, loss=lambda logits, y: 100 * asked.loss(logits, y))
+    assert curvature(1)(scaled)["self_check"] == pytest.approx(found, rel=1e-4), "it is relative"
 
 
 def quadratic(eigenvalues: list[float]) -> tuple[Callable[[], Tensor], list[Tensor], Tensor]:
@@ -117,6 +122,20 @@ def test_the_largest_is_that_of_the_highest_value_not_of_the_greatest_size(eigen
     assert all(torch.equal(parameter, torch.ones_like(parameter)) for parameter in parameters), "they go back"
 
 
+@pytest.mark.parametrize("size", [0.01, 100.0])
+def test_the_differences_step_is_a_share_of_the_parameters_length(size: float) -> None:
+    weights = torch.full((4,), size / 2, dtype=torch.float64, requires_grad=True)
+    seen = []
+
+    def loss() -> Tensor:
+        seen.append(weights.detach().clone())
+        return weights.square().sum()
+
+    found = central_difference(loss, [weights], torch.full((4,), 3.0, dtype=torch.float64))
+    assert (seen[0] - seen[1]).norm().item() == pytest.approx(2 * STEP * max(1.0, size), rel=1e-6)
+    assert_close(found, torch.full((4,), 6.0, dtype=torch.float64), scale=1e6)
+
+
 def test_a_loss_that_is_linear_has_no_curvature_and_one_that_is_none_has_nan() -> None:
     weights = [torch.ones(3, dtype=torch.float64, requires_grad=True)]
     assert torch.equal(
@@ -145,7 +164,7 @@ def test_what_curves_downwards_allows_any_rate() -> None:
             return -self.weight.square().sum() + 0 * x.sum()
 
     asked = look(Hill(), X, Y)
-    found = curvature(1)(Look(asked.model, asked.x, asked.y, lambda logits, _: logits, asked.recipe, 0))
+    found = curvature(1)(dataclasses.replace(asked, loss=lambda logits, _: logits))
     assert found["largest"] == pytest.approx(-2)
     assert found["two_over_largest"] == math.inf
 
