@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import altair
 
 from normlab.lab import look
-from normlab.lab.look import axis_of, data, number, upright
+from normlab.lab.look import axis_of, data, number, over, upright
 from normlab.store.verdict import Figure, Finding
 
 
@@ -33,11 +33,11 @@ def points(
     base = altair.Chart().encode(y=look.rows(arms, "arm"))
     chart = altair.layer(
         look.labels(base, labels),
-        base.mark_point(filled=True, size=40, opacity=0.6, color=look.COLORS[0], yOffset=8)
+        base.mark_point(filled=True, size=40, opacity=0.9, color=look.COLORS[0], yOffset=3)
         .encode(x=altair.X("value:Q", **x), tooltip=["arm:N", "seed:O", number("value", percent)])
         .properties(data=data(rows)),
         *look.intervals(base, "arm:N", means, "mean", x, percent, color=look.INK, shape="diamond"),
-    ).properties(height=altair.Step(look.ROW), width="container")
+    ).properties(height=look.ROW * len(arms), width="container")
     told = "Every seed a point, a diamond the mean of each arm with its 95 % interval"
     return look.figure(title, f"{told}: {look.named(arms)}", chart)
 
@@ -59,13 +59,11 @@ def sweep(
     means = [{"arm": arm, "x": at, **look.mean(seeds.values())} for arm, at, seeds in kept if seeds]
     y = upright(axis, percent, empty=not rows)
     base = altair.Chart().encode(
-        look.color(values),
+        look.color(values, lines=False),
         x=altair.X("x:Q", **axis_of(x, log=log and all(row["x"] > 0 for row in rows), empty=not rows)),
     )
     chart = altair.layer(
-        base.mark_line(strokeWidth=2)
-        .encode(look.dash(values), y=altair.Y("mean:Q", **y))
-        .properties(data=data(means)),
+        base.mark_line(strokeWidth=2).encode(y=altair.Y("mean:Q", **y)).properties(data=data(means)),
         base.mark_point(filled=True, size=40, opacity=0.7)
         .encode(
             look.shape(values),
@@ -94,7 +92,7 @@ def curves(
         shared = sorted(set.intersection(*(set(line) for line in lines.values()))) if lines else []
         means += [{"arm": arm, "x": at, **look.mean(line[at] for line in lines.values())} for at in shared]
     y = upright(axis, percent, empty=not rows)
-    base = altair.Chart().encode(look.color(values), x=altair.X("x:Q", **axis_of(x, empty=not rows)))
+    base = altair.Chart().encode(look.color(values), x=altair.X("x:Q", **over(x, rows)))
     bounded = [row for row in means if "low" in row]
     told, bounds = ["arm:N", number("x")], [number("low", percent), number("high", percent)]
     chart = altair.layer(
@@ -124,9 +122,9 @@ def percentiles(
             if all(map(math.isfinite, point))
         ]
         y = axis_of(axis)
-        y["axis"] = altair.Axis(format="~g", minExtent=44, maxExtent=44, tickCount=4)
+        y["axis"] = altair.Axis(minExtent=44, maxExtent=44, tickCount=4)
         base = altair.Chart().encode(
-            x=altair.X("x:Q", **axis_of(x)), tooltip=[number(name) for name in ("x", "low", "middle", "high")]
+            x=altair.X("x:Q", **over(x, rows)), tooltip=[number(name) for name in ("x", "low", "middle", "high")]
         )
         views.append(
             altair.layer(
@@ -179,8 +177,10 @@ def effects(title: str, findings: Sequence[Finding], *, margin: float | None, pe
             percent,
             altair.Shape("word:N", scale=shapes, legend=look.legend()),
         ),
-    ).properties(height=altair.Step(look.ROW), width="container")
-    told = "Each effect with the interval that decided" + ("" if margin is None else f", dashed +-{margin:g}")
+    ).properties(height=look.ROW * len(shown), width="container")
+    told = "Each effect with the interval that decided" + (
+        "" if margin is None else f", dashed ±{margin:.2%}" if percent else f", dashed ±{margin:g}"
+    )
     return look.figure(title, f"{told}: {look.named(shown)}", chart)
 
 
@@ -205,8 +205,8 @@ def paths(title: str, values: Mapping[str, Sequence[tuple[float, float]]], *, x:
         .encode(
             look.color(values, "name"),
             look.dash(values, "name"),
-            x=altair.X("x:Q", **axis_of(x)),
-            y=altair.Y("value:Q", **upright(axis)),
+            x=altair.X("x:Q", **over(x, rows)),
+            y=altair.Y("value:Q", **upright(axis, empty=not rows)),
             tooltip=["name:N", number("x"), number("value")],
         )
         .properties(width="container", height=look.HEIGHT)
@@ -229,12 +229,13 @@ def scatter(title: str, values: Mapping[str, tuple[float, float]], *, x: str, ax
     def rows(names: Iterable[str]) -> altair.Data:
         return data([{"name": name, "x": float(kept[name][0]), "value": float(kept[name][1])} for name in names])
 
+    limit = altair.ExprRef("width * 0.4")
     # A name in the right half stands before its point, so that none runs out of the picture.
     names = [
-        base.mark_text(align="left", dx=8, color=look.INK, limit=150)
+        base.mark_text(align="left", dx=8, color=look.INK, limit=limit)
         .encode(text="name:N")
         .properties(data=rows(left)),
-        base.mark_text(align="right", dx=-8, color=look.INK, limit=150)
+        base.mark_text(align="right", dx=-8, color=look.INK, limit=limit)
         .encode(text="name:N")
         .properties(data=rows(right)),
     ]

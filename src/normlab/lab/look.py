@@ -26,9 +26,10 @@ WORDS = {
 }
 INK = "currentColor"
 """The page's text colour, dark or light; black where a picture stands alone."""
-NAMED = 8
-"""Names that a description lists."""
+NAMED = 120
+"""Characters of names that a description holds."""
 ROW, HEIGHT = 40, 260
+TICKS = altair.ExprRef("width < 420 ? 4 : 8")
 
 Rows = list[dict[str, Any]]
 
@@ -51,16 +52,28 @@ def mean(values: Iterable[float]) -> dict[str, float]:
 
 
 def axis_of(title: str, percent: bool = False, log: bool = False, empty: bool = False) -> dict[str, Any]:
-    """Scale and axis of a quantity; of none at all, from 0 to 1."""
+    """Scale and axis of a quantity; where there is none of it, from 0 to 1."""
     scale = altair.Scale(domain=[0, 1]) if empty else altair.Scale(type="log") if log else altair.Scale(zero=False)
-    return {"title": title, "scale": scale, "axis": altair.Axis(format="~%" if percent else "~g", labelOverlap=True)}
+    return {
+        "title": title,
+        "scale": scale,
+        "axis": altair.Axis(format="~%" if percent else altair.Undefined, labelOverlap=True, tickCount=TICKS),
+    }
+
+
+def over(title: str, rows: Rows) -> dict[str, Any]:
+    """Likewise for the `x` of a line; no tick between two whole numbers where all are whole."""
+    quantity = axis_of(title, empty=not rows)
+    if all(float(row["x"]).is_integer() for row in rows):
+        quantity["axis"].tickMinStep = 1
+    return quantity
 
 
 def upright(title: str, percent: bool = False, log: bool = False, empty: bool = False) -> dict[str, Any]:
     """Likewise for y, its title above it: turned by 90 degrees a long one would be cut off."""
     quantity = axis_of(title, percent, log, empty)
     quantity["axis"] = altair.Axis(
-        format="~%" if percent else "~g",
+        format="~%" if percent else altair.Undefined,
         labelOverlap=True,
         tickCount=5,
         titleAngle=0,
@@ -77,10 +90,13 @@ def number(field: str, percent: bool = False) -> altair.Tooltip:
     return altair.Tooltip(f"{field}:Q", format=".2%" if percent else ".4~g")
 
 
-def legend() -> altair.Legend:
-    """Below, in as many columns as there is room for."""
+def legend(*, lines: bool = False) -> altair.Legend:
+    """Below, in as many columns as there is room for; `lines` shows dashes."""
     columns = altair.ExprRef("width < 420 ? 1 : 2")
-    return altair.Legend(orient="bottom", columns=columns, labelLimit=270, symbolLimit=0, title=None)
+    symbol: dict[str, Any] = {"symbolType": "stroke", "symbolSize": 600, "symbolStrokeWidth": 2} if lines else {}
+    return altair.Legend(
+        orient="bottom", columns=columns, labelLimit=270, symbolLimit=0, symbolOpacity=1, title=None, **symbol
+    )
 
 
 def _cycled(names: Iterable[str], values: Sequence[Any], shifted: bool = False) -> altair.Scale:
@@ -92,12 +108,13 @@ def _cycled(names: Iterable[str], values: Sequence[Any], shifted: bool = False) 
     )
 
 
-def color(names: Iterable[str], field: str = "arm") -> altair.Color:
-    return altair.Color(f"{field}:N", scale=_cycled(names, COLORS), legend=legend())
+def color(names: Iterable[str], field: str = "arm", *, lines: bool = True) -> altair.Color:
+    return altair.Color(f"{field}:N", scale=_cycled(names, COLORS), legend=legend(lines=lines))
 
 
 def dash(names: Iterable[str], field: str = "arm") -> altair.StrokeDash:
-    return altair.StrokeDash(f"{field}:N", scale=_cycled(names, [[*each] for each in DASHES], True), legend=legend())
+    scale = _cycled(names, [[*each] for each in DASHES], True)
+    return altair.StrokeDash(f"{field}:N", scale=scale, legend=legend(lines=True))
 
 
 def shape(names: Iterable[str], field: str = "arm") -> altair.Shape:
@@ -129,22 +146,28 @@ def intervals(
     **mark: Any,
 ) -> list[altair.Chart]:
     """An interval where there are bounds, and a mark at `field`; `marked` is encoded in the mark alone."""
+    if not shown:
+        return []  # a legend of nothing would be as large as the largest number
     bounds = [number(each, percent) for each in ("low", "high")]
     bounded = [row for row in shown if row.get("low") is not None and row.get("high") is not None]
     line = {key: value for key, value in mark.items() if key != "shape"}
     return [
-        base.mark_rule(strokeWidth=2, yOffset=8, **line)
+        base.mark_rule(strokeWidth=2, yOffset=13, **line)
         .encode(x=altair.X("low:Q", **x), x2="high:Q", tooltip=[name, *bounds])
         .properties(data=data(bounded)),
-        base.mark_point(filled=True, size=90, opacity=1, yOffset=8, **mark)
+        base.mark_point(filled=True, size=90, opacity=1, yOffset=13, **mark)
         .encode(*marked, x=altair.X(f"{field}:Q", **x), tooltip=[name, number(field, percent)])
         .properties(data=data(shown)),
     ]
 
 
 def named(names: Iterable[str]) -> str:
-    listed = [*itertools.islice(names, NAMED + 1)]
-    return "; ".join(listed[:NAMED]) + ("; ..." if len(listed) > NAMED else "")
+    """As many of the names as a description holds, at least one, and how many more there are."""
+    every = [*names]
+    room = itertools.accumulate(len(name) for name in every)
+    listed = every[: max(1, sum(taken <= NAMED for taken in room))]
+    more = len(every) - len(listed)
+    return "; ".join(listed) + (f"; and {more} more" if more else "")
 
 
 def figure(title: str, description: str, chart: Any) -> Figure:

@@ -7,6 +7,7 @@ from pathlib import Path
 import altair
 
 from normlab.errors import NormlabError
+from normlab.report import script
 from normlab.store.files import write_atomically
 
 _TEMPLATE = """<!doctype html>
@@ -56,18 +57,15 @@ def save(chart: altair.TopLevelMixin, path: Path, title: str) -> None:
     """
     import vl_convert
 
-    spec = chart.to_json(indent=None)
+    spec = chart.to_dict()
     if path.suffix.lower() == ".png":
         content = vl_convert.vegalite_to_png(spec, scale=2)
     elif path.suffix.lower() == ".svg":
         content = vl_convert.vegalite_to_svg(spec).encode()
     else:
-        bundle = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed")
-        # A name in it may be anything, "</script>" or "<!--" too.
-        spec = spec.replace("<", "\\u003c")
         description = html.escape(getattr(chart, "description", title))
         content = _TEMPLATE.format(
-            title=html.escape(title), description=description, bundle=bundle, spec=spec
+            title=html.escape(title), description=description, bundle=script.bundle(), spec=script.embedded(spec)
         ).encode()
     try:
         write_atomically(path, content)
