@@ -38,6 +38,10 @@ class Cell:
     """The training accuracy below which a trial is unusable."""
     why_unusable: str | None = None
     """Where the deciding trial is."""
+    beside: Mapping[str, Record] = dataclasses.field(default_factory=dict)
+    """Every arm's usable deciding trial with this seed, this arm's own too."""
+    step_seconds: float | None = None
+    """Seconds of an optimizer step of this arm, measured by itself, where the study is timed."""
 
     def usable(self, record: Record) -> bool:
         """Whether a trial trained at all."""

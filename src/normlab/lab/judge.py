@@ -1,26 +1,49 @@
 """From records to a verdict: cells, outcomes, findings, the weakest rule."""
 
+import dataclasses
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from normlab.lab.cell import Cell, Found, Trial, unusable
 from normlab.lab.plan import Arms, floor_of
 from normlab.lab.study import Results, Study
-from normlab.store import Record
+from normlab.store import Finding, Record
 from normlab.store.verdict import Word
 
 WEAKNESS: tuple[Word, ...] = ("contradicted", "inconclusive", "supported", "answered")
 """From the weakest on."""
 
+Clock = Mapping[str, Sequence[float]]
+"""Arm to the seconds of an optimizer step, several times measured; empty where a study is not timed."""
 
-def cells_of(study: Study, arms: Arms, seeds: Sequence[int], found: Found) -> list[Cell]:
+
+def cells_of(
+    study: Study,
+    arms: Arms,
+    seeds: Sequence[int],
+    found: Found,
+    clock: Clock = MappingProxyType({}),
+) -> list[Cell]:
     """Every arm with every seed, and what its trials gave."""
     floor = floor_of(study.plan, arms, seeds, found)
     trials: dict[tuple[str, int], list[Trial]] = defaultdict(list)
     for trial in study.plan(arms, seeds, found):
         trials[trial.arm, trial.recipe.seed].append(trial)
-    return [_cell(arm, seed, trials[arm, seed], found, floor) for arm in arms for seed in seeds if trials[arm, seed]]
+    cells = [_cell(arm, seed, trials[arm, seed], found, floor) for arm in arms for seed in seeds if trials[arm, seed]]
+    beside: dict[int, dict[str, Record]] = defaultdict(dict)
+    for cell in cells:
+        if cell.record is not None:
+            beside[cell.seed][cell.arm] = cell.record
+    return [
+        dataclasses.replace(
+            cell,
+            beside=beside[cell.seed],
+            step_seconds=clock[cell.arm][cell.seed % len(clock[cell.arm])] if cell.arm in clock else None,
+        )
+        for cell in cells
+    ]
 
 
 def _cell(arm: str, seed: int, trials: Sequence[Trial], found: Found, floor: float) -> Cell:
@@ -29,8 +52,8 @@ def _cell(arm: str, seed: int, trials: Sequence[Trial], found: Found, floor: flo
     if len(deciding) != 1:  # a search is judged by all of its trials
         return Cell(arm, seed, records, None, floor)
     why = unusable(deciding[0], floor)
-    record = deciding[0] if isinstance(deciding[0], Record) and why is None else None
-    return Cell(arm, seed, records, record, floor, why)
+    judged = deciding[0] if isinstance(deciding[0], Record) and why is None else None
+    return Cell(arm, seed, records, judged, floor, why)
 
 
 def results_of(study: Study, cells: Sequence[Cell]) -> Results:

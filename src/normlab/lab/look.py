@@ -145,16 +145,15 @@ def intervals(
     *marked: Any,
     **mark: Any,
 ) -> list[altair.Chart]:
-    """An interval where there are bounds, and a mark at `field`; `marked` is encoded in the mark alone."""
+    """An interval where there are bounds (Vega leaves out what has none), and a mark at `field`; `marked` is encoded in the mark alone."""
     if not shown:
         return []  # a legend of nothing would be as large as the largest number
     bounds = [number(each, percent) for each in ("low", "high")]
-    bounded = [row for row in shown if row.get("low") is not None and row.get("high") is not None]
     line = {key: value for key, value in mark.items() if key != "shape"}
     return [
         base.mark_rule(strokeWidth=2, yOffset=13, **line)
         .encode(x=altair.X("low:Q", **x), x2="high:Q", tooltip=[name, *bounds])
-        .properties(data=data(bounded)),
+        .properties(data=data(shown)),
         base.mark_point(filled=True, size=90, opacity=1, yOffset=13, **mark)
         .encode(*marked, x=altair.X(f"{field}:Q", **x), tooltip=[name, number(field, percent)])
         .properties(data=data(shown)),

@@ -1,10 +1,11 @@
 """What studies measure: numbers of a cell's trials. Accuracy means accuracy under recomputed statistics."""
 
+import math
 from collections.abc import Callable, Sequence
 
 from normlab.lab.cell import Cell, train_accuracy
 from normlab.lab.study import Measure
-from normlab.store import Precise, Record
+from normlab.store import Record
 
 
 def of_record(read: Callable[[Record], float | None]) -> Callable[[Cell], float | None]:
@@ -12,8 +13,10 @@ def of_record(read: Callable[[Record], float | None]) -> Callable[[Cell], float 
     return lambda cell: None if cell.record is None else read(cell.record)
 
 
-def _test(precise: Precise) -> float | None:
-    """A user's data may have no test split: then what validates must do."""
+def test_accuracy(record: Record) -> float | None:
+    """Under recomputed statistics. A user's data may have no test split: then what validates must do."""
+    if (precise := record.result.precise) is None:
+        return None
     return precise.validation_accuracy if precise.test_accuracy is None else precise.test_accuracy
 
 
@@ -23,18 +26,11 @@ def _running(record: Record) -> float | None:
 
 
 def _gap(record: Record) -> float | None:
-    precise = record.result.precise
-    if precise is None or precise.train_accuracy is None or (test := _test(precise)) is None:
-        return None
-    return precise.train_accuracy - test
+    test = test_accuracy(record)
+    return None if test is None else train_accuracy(record) - test
 
 
-accuracy = Measure(
-    "accuracy",
-    "test accuracy, recomputed statistics",
-    of_record(lambda record: record.result.precise and _test(record.result.precise)),
-    percent=True,
-)
+accuracy = Measure("accuracy", "test accuracy, recomputed statistics", of_record(test_accuracy), percent=True)
 running_accuracy = Measure("running accuracy", "test accuracy, running statistics", of_record(_running), percent=True)
 training_accuracy = Measure(
     "training accuracy", "training accuracy, recomputed statistics", of_record(train_accuracy), percent=True
@@ -43,14 +39,17 @@ gap = Measure("gap", "training minus test accuracy, recomputed statistics", of_r
 best_rate = Measure("best rate", "learning rate of the arm", of_record(lambda record: record.recipe.lr))
 
 
-def statistics_error() -> Measure:
-    """How far running statistics are from recomputed ones, in test accuracy, either way."""
+def _error(record: Record) -> float | None:
+    running, precise = _running(record), test_accuracy(record)
+    return None if running is None or precise is None else abs(running - precise)
 
-    def read(record: Record) -> float | None:
-        running, precise = _running(record), record.result.precise and _test(record.result.precise)
-        return None if running is None or precise is None else abs(running - precise)
 
-    return Measure("statistics error", "|test accuracy under running - recomputed statistics|", of_record(read), True)
+statistics_error = Measure(
+    "statistics error",
+    "test accuracy, running minus recomputed statistics, either way",
+    of_record(_error),
+    percent=True,
+)
 
 
 def reading(name: str, title: str, probe: str, value: str, at: int = -1, *, percent: bool = False) -> Measure:
@@ -92,24 +91,65 @@ def steps_to(target: float) -> Measure:
     """Steps until the probe `fit` first reads this training accuracy; those of the whole run if it never does,
     which is a lower bound.
     """
+    return Measure(
+        f"steps to {target:.0%}",
+        f"steps to a training accuracy of {target:.0%}",
+        of_record(lambda record: _steps_to(record, target)),
+    )
 
-    def read(record: Record) -> float | None:
-        series = record.result.probes.get("fit")
-        if series is None:
+
+def steps_to_best_of(arm: str, share: float = 1.0) -> Measure:
+    """Steps until the training accuracy first reaches the best that `arm` reads with the same seed, or a share of
+    it; those of the whole run where it never does.
+    """
+
+    def read(cell: Cell) -> float | None:
+        if cell.record is None or arm not in cell.beside:
             return None
-        reached = (
-            step
-            for step, share in zip(series.steps, series.values["accuracy"], strict=True)
-            if share is not None and share >= target
-        )
-        return float(next(reached, series.steps[-1]))
+        return _steps_to(cell.record, share * max(_fit(cell.beside[arm]).values(), default=math.inf))
 
-    return Measure(f"steps to {target:.0%}", f"steps to a training accuracy of {target:.0%}", of_record(read))
+    what = f"the best of {arm}" if share == 1 else f"{share:.0%} of the best of {arm}"
+    return Measure("steps", f"steps to {what}, in training accuracy", read)
+
+
+def seconds_to(target: float) -> Measure:
+    """Steps to a training accuracy, times the seconds of a step that were measured apart."""
+
+    def read(cell: Cell) -> float | None:
+        steps = None if cell.record is None else _steps_to(cell.record, target)
+        return None if steps is None or cell.step_seconds is None else steps * cell.step_seconds
+
+    return Measure("seconds", f"seconds of training to an accuracy of {target:.0%}", read)
+
+
+step_seconds = Measure("step", "seconds of an optimizer step, one thread", lambda cell: cell.step_seconds)
+
+
+def _fit(record: Record) -> dict[int, float]:
+    """Step to training accuracy, as the probe `fit` read it."""
+    if (series := record.result.probes.get("fit")) is None:
+        return {}
+    read = zip(series.steps, series.values["accuracy"], strict=True)
+    return {step: share for step, share in read if share is not None}
+
+
+def _steps_to(record: Record, target: float) -> float | None:
+    line = _fit(record)
+    reached = (step for step, share in line.items() if share >= target)
+    return float(next(reached, max(line))) if line else None
 
 
 def _largest(cell: Cell) -> float | None:
-    rates = [record.recipe.lr for record in cell.records if cell.usable(record)]
-    return max(rates, default=None)
+    return max((record.recipe.lr for record in cell.records if cell.usable(record)), default=None)
 
 
 largest_rate = Measure("largest rate", "largest usable learning rate", _largest)
+
+
+def _best(cell: Cell) -> float | None:
+    precise = [record.result.precise for record in cell.records if cell.usable(record)]
+    shares = [each.validation_accuracy for each in precise if each and each.validation_accuracy is not None]
+    return max(shares, default=None)
+
+
+best_rate_accuracy = Measure("best accuracy", "validation accuracy at the best rate of the grid", _best, percent=True)

@@ -110,7 +110,8 @@ class bisection:
     """For each arm and seed the largest usable learning rate: on a grid of sqrt(10) from `start`, up while it is
     usable or down until it is, then `halvings` times the middle of the bracket, on a log scale.
 
-    Usable is what ends at half the best training accuracy of the trials at `start` or above.
+    Usable is what ends at half the best training accuracy of the trials at `start` or above. Those alone are
+    probed.
     """
 
     start: float
@@ -155,7 +156,8 @@ class bisection:
                 return
 
     def _trial(self, arm: str, recipe: Recipe, rate: float, seed: int) -> Trial:
-        return Trial(arm, _searching(recipe, rate, seed))
+        found = _searching(recipe, rate, seed)
+        return Trial(arm, found.replace(probes=recipe.probes) if rate == self.start else found)
 
 
 def _searching(recipe: Recipe, rate: float, seed: int, *splits: str) -> Recipe:

@@ -105,6 +105,8 @@ class Study:
     """Shown beside the verdict, which they do not decide."""
     plan: Plan = every_arm
     figures: Sequence[Drawing] = ()
+    timed: bool = False
+    """Whether a step of each arm is timed once all trials are done: serially, the arms in turns."""
     caveats: Sequence[str] = ()
     thread: tuple[int, ...] = ()
     """The lines of the thread that it answers."""

@@ -8,9 +8,13 @@ import signal
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from normlab.errors import NormlabError, one_line
 from normlab.store import Recipe, Record
+
+if TYPE_CHECKING:
+    from normlab.data import Dataset
 
 _HELD: list[object] = []
 """Locks that last as long as this process."""
@@ -57,12 +61,12 @@ def outcome(text: str) -> Record | str:
     return Record.model_validate(told["record"]) if "record" in told else str(told["failed"])
 
 
-def _kept_dataset(recipe: Recipe, say: Callable[[str], None]) -> object:
+def _kept_dataset(recipe: Recipe, say: Callable[[str], None]) -> "Dataset":
     return _dataset(recipe.data, recipe.validation, recipe.train_examples)
 
 
 @functools.lru_cache(maxsize=4)
-def _dataset(data: str, validation: int, train_examples: int | None) -> object:
+def _dataset(data: str, validation: int, train_examples: int | None) -> "Dataset":
     """Read and divided once a process: every trial reads the same bytes of the same mapped file."""
     from normlab.train.prepare import dataset_of
 

@@ -9,11 +9,13 @@ from normlab.errors import NormlabError, make_named, to_named
 from normlab.measure.affine import affine
 from normlab.measure.bias_gradient import bias_gradient
 from normlab.measure.curvature import curvature
+from normlab.measure.fit import fit
 from normlab.measure.optimizer_equation import optimizer_equation
 from normlab.measure.percentiles import percentiles
 from normlab.measure.probe import Look, Probe
 from normlab.measure.reading import check_every
 from normlab.measure.statistics_graph import statistics_graph
+from normlab.measure.under_statistics import under_statistics
 from normlab.measure.variance_ratio import variance_ratio
 
 PROBES: dict[str, Callable[..., Probe]] = {
@@ -22,9 +24,11 @@ PROBES: dict[str, Callable[..., Probe]] = {
         affine,
         bias_gradient,
         curvature,
+        fit,
         optimizer_equation,
         percentiles,
         statistics_graph,
+        under_statistics,
         variance_ratio,
     )
 }
@@ -36,11 +40,13 @@ __all__ = [
     "affine",
     "bias_gradient",
     "curvature",
+    "fit",
     "from_plain",
     "optimizer_equation",
     "percentiles",
     "statistics_graph",
     "to_plain",
+    "under_statistics",
     "variance_ratio",
 ]
 

@@ -36,8 +36,9 @@ let drawn = 0;
 
 async function draw() {
   const width = sections.find((each) => !each.hidden).clientWidth, turn = ++drawn;
+  config.axis.titleLimit = width - 60;
   for (const chart of charts) {
-    const spec = JSON.parse(chart.nextElementSibling.textContent);
+    const spec = JSON.parse(chart.parentElement.querySelector("script").textContent);
     if (spec.width === "container") Object.assign(spec, {width, autosize: {type: "fit-x", contains: "padding"}});
     for (const view of spec.vconcat ?? []) if (view.width > width - 80) view.width = width - 80;
     try {

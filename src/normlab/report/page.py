@@ -69,13 +69,15 @@ def _anchors(verdicts: Sequence[Verdict]) -> dict[str, str]:
 
 
 def _tables(figure: Figure) -> list[tuple[list[str], list[dict[str, Any]]]]:
-    """(columns, rows) of the numbers that a chart draws; of data without numbers, such as labels, nothing."""
+    """(columns, rows) of the numbers that a chart draws, once; of data without numbers, such as labels, nothing."""
     found: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    layers: list[list[Any]] = []
     for rows in _data(figure.spec):
+        layers += [] if rows in layers else [rows]
+    for rows in layers:
         for row in rows:
             if isinstance(row, dict) and any(isinstance(value, float | int) for value in row.values()):
-                same = found.setdefault(tuple(row), [])
-                same.append(row)
+                found.setdefault(tuple(row), []).append(row)
     return [([*columns], rows) for columns, rows in found.items()]
 
 

@@ -133,7 +133,8 @@ class Runs:
 
     def failures(self) -> dict[str, str]:
         """Trial to why it gave no record."""
-        return dict(self._select("SELECT id, reason FROM failures ORDER BY id"))
+        rows = self._select("SELECT id, reason FROM failures ORDER BY id")
+        return {row[0]: row[1] for row in rows}
 
     def register(self, key: str, rules: Sequence[str]) -> Sequence[str]:
         """Fix the rules of a study before its first trial; returns those that were fixed first."""

@@ -14,7 +14,6 @@ from normlab.surgery.find import is_shapeless
 from normlab.train import state
 from normlab.train.device import place
 
-
 Say = Callable[[str], None]
 
 

@@ -14,8 +14,8 @@ from normlab.train.evaluate import finite
 from normlab.train.prepare import to_device
 from normlab.train.progress import Progress
 
-BATCH = 256
-"""Training examples that the network is asked with."""
+BATCH = 2_000
+"""Training examples that the network is asked with; a probe that needs fewer takes the first."""
 
 
 class Probing:

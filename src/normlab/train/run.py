@@ -181,7 +181,9 @@ class _Run:
         sums = self.progress.sums
         broken = self.progress.nonfinite is not None
         validation, test = (
-            None if broken or name not in self.recipe.evaluate else evaluate(self.model, self.recipe, split, self._feed)
+            evaluate(self.model, self.recipe, split, self._feed)
+            if not broken and name in self.recipe.evaluate
+            else None
             for name, split in (("validation", self.dataset.validation), ("test", self.dataset.test))
         )
         return Epoch(

@@ -1,0 +1,64 @@
+"""The seconds of an optimizer step: measured serially when all trials are done, the arms in turns."""
+
+import json
+import statistics
+import time
+from collections.abc import Iterator, Mapping
+
+from torch.nn.functional import cross_entropy
+
+from normlab.lab.plan import Arms
+from normlab.store import Recipe
+
+ROUNDS = 15
+"""Measurements of each arm."""
+STEPS = 20
+"""Steps of a measurement."""
+
+
+def payload(arms: Arms) -> str:
+    """What `measure_steps` takes."""
+    return json.dumps({arm: recipe.model_dump_json() for arm, recipe in arms.items()})
+
+
+def measure_steps(payload: str) -> str:
+    """Arm to seconds of a step, one number a round: {"arm": [0.01, ...]}, as JSON, from recipes as JSON.
+
+    In every round each arm takes its turn, so that what befalls the machine befalls all; the first round warms up.
+    """
+    from normlab.train.device import threads
+
+    recipes = {arm: Recipe.model_validate_json(text) for arm, text in json.loads(payload).items()}
+    measured: dict[str, list[float]] = {arm: [] for arm in recipes}
+    with threads(1):
+        steps = {arm: _steps(recipe) for arm, recipe in recipes.items()}
+        for number in range(ROUNDS + 1):
+            for arm, each in steps.items():
+                start = time.perf_counter()
+                for _ in range(STEPS):
+                    next(each)
+                if number:
+                    measured[arm].append((time.perf_counter() - start) / STEPS)
+    return json.dumps(measured)
+
+
+def _steps(recipe: Recipe) -> Iterator[None]:
+    """One optimizer step after another, for ever, on the same batch."""
+    from normlab.train.optimizer import make_optimizer
+    from normlab.train.prepare import prepare, to_device
+    from normlab.train.run import first_batch
+
+    dataset, model = prepare(recipe, lambda _: None)
+    optimizer = make_optimizer(model, recipe)
+    x, y = first_batch(dataset, recipe)
+    x = to_device(x, recipe)
+    while True:
+        optimizer.zero_grad()
+        cross_entropy(model(x), y).backward()
+        optimizer.step()
+        yield
+
+
+def medians(clock: Mapping[str, list[float]]) -> dict[str, float]:
+    """Arm to the median over its rounds."""
+    return {arm: statistics.median(seconds) for arm, seconds in clock.items()}

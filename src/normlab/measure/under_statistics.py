@@ -1,0 +1,35 @@
+"""under_statistics: accuracy in evaluation mode under running, recomputed and batch statistics, side by side.
+
+Wu & Johnson 2021, arXiv 2105.07576, section 3: running averages lag behind the weights.
+"""
+
+import dataclasses
+
+import torch
+from torch import Tensor, nn
+
+from normlab.measure.probe import Look
+from normlab.measure.reading import Reading
+from normlab.surgery import evaluating, recalibrate
+
+
+@dataclasses.dataclass(frozen=True)
+class under_statistics(Reading):
+    """Accuracies (shares) of the second half of the batch: `running`, under the model's own running statistics,
+    `recomputed`, over the first half, and `batch`, its own.
+    """
+
+    def __call__(self, look: Look) -> dict[str, float]:
+        half = len(look.x) // 2
+        x, y = look.x[half:], look.y[half:]
+        with torch.no_grad():
+            with evaluating(look.model):
+                running = _accuracy(look.model, x, y)
+                changes = recalibrate(look.model, lambda: (look.x[:half],))
+                recomputed = _accuracy(look.model, x, y)
+                changes.undo()
+            return {"running": running, "recomputed": recomputed, "batch": _accuracy(look.model, x, y)}
+
+
+def _accuracy(model: nn.Module, x: Tensor, y: Tensor) -> float:
+    return (model(x).argmax(1) == y).float().mean().item()

@@ -1,0 +1,45 @@
+"""The built-in studies: one question a file, each with a `STUDY`. A new one is a new file."""
+
+import importlib
+import importlib.util
+import pkgutil
+import sys
+from pathlib import Path
+
+from normlab.errors import NormlabError, choose, one_line
+from normlab.lab import Study
+
+
+def names() -> list[str]:
+    """Every built-in study, by the name that the command line takes."""
+    return sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(__path__))
+
+
+def find(name: str) -> Study:
+    """A built-in study, or that of a file of the user's, as its path.
+
+    Raises NormlabError where there is none, or the file has no STUDY.
+    """
+    if name.endswith(".py"):
+        return _of_file(Path(name))
+    choose(dict.fromkeys(names()), name, "study")
+    study: Study = importlib.import_module(f"{__name__}.{name.replace('-', '_')}").STUDY
+    return study
+
+
+def _of_file(path: Path) -> Study:
+    if not path.is_file():
+        raise NormlabError("a file with a STUDY", f"no file {path}", "see `normlab study list`")
+    # A study's arms may name what stands in its own file, as module:name, for workers to import.
+    sys.path.insert(0, str(path.parent.resolve()))
+    try:
+        study = importlib.import_module(path.stem).STUDY
+    except AttributeError as error:
+        raise NormlabError(f"a STUDY in {path}", "none", "name it so: STUDY = Study(...)") from error
+    except Exception as error:
+        raise NormlabError(f"the study {path} to import", one_line(error), "mend it") from error
+    finally:
+        sys.path.remove(str(path.parent.resolve()))
+    if not isinstance(study, Study):
+        raise NormlabError(f"STUDY in {path} as a Study", f"a {type(study).__name__}")
+    return study
