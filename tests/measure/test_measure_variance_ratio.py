@@ -46,3 +46,16 @@ def test_images_and_draws() -> None:
     spread = [torch.tensor(values).std().item() for values in (many, single)]
     assert spread[0] < 0.6 * spread[1]
     assert sum(many) / len(many) == pytest.approx(0.5, abs=0.02)
+
+
+@pytest.mark.parametrize("shape", [(-1, 2), (-1, 2, 4, 4)])
+def test_a_variance_is_of_one_channel_over_all_else(shape: tuple[int, ...]) -> None:
+    """Where channels have means m, the square of each adds to the variance that dropout makes."""
+    x = NORMAL.reshape(shape)
+    x = x + torch.tensor([0.0, 3.0]).reshape(2, *[1] * (x.dim() - 2))
+    norm = nn.BatchNorm1d(2) if x.dim() == 2 else nn.BatchNorm2d(2)
+    kept, mean_square = 0.8, 9 / 2
+    theory = 1 / ((1 + mean_square) / kept - mean_square)
+    assert variance_ratio(1)(look(nn.Sequential(nn.Dropout(1 - kept), norm), x)) == pytest.approx(
+        {"1": theory}, rel=0.01
+    )
