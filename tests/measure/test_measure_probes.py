@@ -18,9 +18,11 @@ PROBES_MADE = [
     measure.affine(every=10, channels=2),
     measure.bias_gradient(every=1),
     measure.curvature(every=0, iterations=30),
+    measure.fit(every=2),
     measure.optimizer_equation(every=5),
     measure.percentiles(every=10, of="norm", at=(5, 50)),
     measure.statistics_graph(every=0, steps=3),
+    measure.under_statistics(every=4),
     measure.variance_ratio(every=7, draws=2),
 ]
 each_probe = pytest.mark.parametrize("probe", PROBES_MADE, ids=lambda probe: type(probe).__name__)
