@@ -1,12 +1,12 @@
 """The seconds of an optimizer step: measured serially when all trials are done, the arms in turns."""
 
 import json
-import statistics
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from torch.nn.functional import cross_entropy
 
+from normlab.data import Loaded
 from normlab.lab.plan import Arms
 from normlab.store import Recipe
 
@@ -46,19 +46,14 @@ def _steps(recipe: Recipe) -> Iterator[None]:
     """One optimizer step after another, for ever, on the same batch."""
     from normlab.train.optimizer import make_optimizer
     from normlab.train.prepare import prepare, to_device
-    from normlab.train.run import first_batch
 
     dataset, model = prepare(recipe, lambda _: None)
     optimizer = make_optimizer(model, recipe)
-    x, y = first_batch(dataset, recipe)
-    x = to_device(x, recipe)
+    split = dataset.train
+    x, y = next(split.batches() if isinstance(split, Loaded) else split.batches(recipe.batch_size))
+    x, y = to_device(x, recipe), y.to(recipe.device)
     while True:
         optimizer.zero_grad()
         cross_entropy(model(x), y).backward()
         optimizer.step()
         yield
-
-
-def medians(clock: Mapping[str, list[float]]) -> dict[str, float]:
-    """Arm to the median over its rounds."""
-    return {arm: statistics.median(seconds) for arm, seconds in clock.items()}

@@ -2,6 +2,7 @@
 
 import functools
 import json
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -44,9 +45,16 @@ def _flops(model: torch.nn.Module, shape: tuple[int, ...]) -> float:
     return max(float(counter.get_total_flops()), 1.0)
 
 
-def speed(records: list[Record], dataset: Dataset, machine: dict[str, str | int]) -> float | None:
-    """LeNet-equivalent examples per second of the trials of this machine; None if there is none."""
+def speed(
+    records: Iterable[Record], datasets: Mapping[str, Dataset], machine: Mapping[str, str | int]
+) -> float | None:
+    """The median of the LeNet-equivalent examples per second of this machine's trials; None if there is none.
+
+    Only trials of one thread count: those of studies.
+    """
     speeds = sorted(
-        cost(record.recipe, dataset) / record.timing.seconds for record in records if record.machine == machine
+        cost(record.recipe, datasets[record.recipe.data]) / record.timing.seconds
+        for record in records
+        if record.machine == machine and record.recipe.threads == 1
     )
     return speeds[len(speeds) // 2] if speeds else None

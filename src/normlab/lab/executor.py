@@ -137,6 +137,17 @@ def dask(address: str) -> Callable[[], Executor]:
     return open_executor
 
 
+def dask_workers(address: str) -> int:
+    """Threads that a Dask cluster has: trials that it runs at a time; NormlabError where there is none."""
+    from distributed import Client
+
+    try:
+        with Client(address, set_as_default=False, timeout="10s") as client:
+            return max(1, sum(client.nthreads().values()))
+    except OSError as error:
+        raise NormlabError(f"a Dask scheduler at {address}", one_line(error), "start it: dask scheduler") from error
+
+
 def named(reference: str) -> Callable[[], Executor]:
     """What the user's pkg.module:callable returns; NormlabError if that is no executor."""
     make = load(reference, "an executor")

@@ -145,7 +145,10 @@ def intervals(
     *marked: Any,
     **mark: Any,
 ) -> list[altair.Chart]:
-    """An interval where there are bounds (Vega leaves out what has none), and a mark at `field`; `marked` is encoded in the mark alone."""
+    """An interval where there are bounds, and a mark at `field`; `marked` is encoded in the mark alone.
+
+    Vega leaves out the intervals of rows without bounds.
+    """
     if not shown:
         return []  # a legend of nothing would be as large as the largest number
     bounds = [number(each, percent) for each in ("low", "high")]

@@ -1,13 +1,16 @@
 """Run studies: the trials that the store lacks, in parallel, and the verdicts. Only here is the store written."""
 
 import dataclasses
+import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Executor
 
 from normlab.errors import one_line
 from normlab.lab.ask import Ask
 from normlab.lab.cell import Found, Trial
+from normlab.lab.clock import measure_steps, payload
 from normlab.lab.executor import Outcome, run_all
+from normlab.lab.judge import Clock
 from normlab.lab.verdict import verdict_of
 from normlab.lab.worker import outcome, work
 from normlab.store import Record, Runs, Verdict, trial_id
@@ -79,18 +82,25 @@ def run(
     done: dict[str, Record | str] = {}
     waiting: dict[str, str] = {}
     known: set[str] = set()
+    to_time: list[_Job] = []
 
     def find(trials: Collection[str]) -> Mapping[str, Record | str]:
         there = {trial: done[trial] for trial in trials if trial in done}
         return there if rerun else {**runs.find([trial for trial in trials if trial not in there]), **there}
 
+    def conclude(job: _Job, clock: Clock) -> None:
+        asked = job.asked
+        verdict = verdict_of(asked, job.found, ids, rules_before[asked.key], clock, machine(), versions())
+        runs.conclude(verdict)
+        verdicts[asked.key] = verdict
+        watcher.concluded(verdict)
+
     def advance(job: _Job) -> None:
         if job.look(find):
-            asked = job.asked
-            verdict = verdict_of(asked, job.found, ids, rules_before[asked.key], machine(), versions())
-            runs.conclude(verdict)
-            verdicts[asked.key] = verdict
-            watcher.concluded(verdict)
+            if job.asked.study.timed:
+                to_time.append(job)
+            else:
+                conclude(job, {})
         new = {trial: wanted for trial, wanted in job.lacks.items() if trial not in known}
         known.update(new)
         waiting.update({trial: wanted.key for trial, wanted in new.items()})
@@ -105,14 +115,30 @@ def run(
         watcher.finished(trial, done[trial])
         for job in takers:
             advance(job)
+    for job in to_time:
+        conclude(job, _clock(job, runs, open_executor, rerun))
     return [verdicts[asked.key] for asked in asks]
 
 
-def missing(asked: Ask, runs: Runs) -> tuple[list[Trial], Found]:
+def missing(asked: Ask, runs: Runs, *, rerun: bool = False) -> tuple[list[Trial], Found]:
     """The trials that a study wants next and the store lacks, and what it has: nothing is run."""
     job = _Job(asked, Ids())
-    job.look(runs.find)
+    job.look((lambda _: {}) if rerun else runs.find)
     return [*job.lacks.values()], job.found
+
+
+def _clock(job: _Job, runs: Runs, open_executor: Callable[[], Executor], rerun: bool) -> Clock:
+    """The seconds of a step of each arm: from the store, or measured now that no trial runs beside; {} on failure."""
+    key = job.asked.key
+    kept = None if rerun else runs.clock(key)
+    if kept is None:
+        (_, told), *_ = run_all({key: payload(job.asked.arms)}, measure_steps, open_executor, 1)
+        if isinstance(told, Exception):
+            return {}
+        runs.keep_clock(key, told)
+        kept = told
+    clock: Clock = json.loads(kept)
+    return clock
 
 
 def _keep(runs: Runs, wanted: str, trial: Trial, told: Outcome) -> Record | str:

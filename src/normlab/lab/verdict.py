@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from normlab.lab.ask import Ask
 from normlab.lab.cell import Cell, Found, Trial
-from normlab.lab.judge import cells_of, results_of, word_of
+from normlab.lab.judge import Clock, cells_of, results_of, word_of
 from normlab.lab.study import Measure, Results
 from normlab.store import Finding, Record, Verdict
 from normlab.store.verdict import ArmFacts, MeasureFacts
@@ -15,12 +15,13 @@ def verdict_of(
     found: Found,
     ids: Callable[[Trial], str],
     rules_before: Sequence[str],
+    clock: Clock,
     machine: Mapping[str, str | int],
     versions: Mapping[str, str],
 ) -> Verdict:
     """The weakest rule's word, its sentence, every number behind it, and the figures."""
     study = asked.study
-    cells = cells_of(study, asked.arms, asked.all_seeds, found)
+    cells = cells_of(study, asked.arms, asked.all_seeds, found, clock)
     results = results_of(study, cells)
     word = word_of(results.findings)
     deciding = next(finding for finding in results.findings if finding.word == word and not finding.beside)

@@ -3,7 +3,7 @@
 const sections = [...document.querySelectorAll("main > section")];
 
 function show() {
-  const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  const target = document.getElementById(location.hash.slice(1));
   const section = target?.closest("main > section") ?? sections[0];
   for (const each of sections) each.hidden = each !== section;
   if (target) {

@@ -88,9 +88,23 @@ def beside_thread(verdicts: Sequence[Verdict]) -> list[Verdict]:
     return [verdict for verdict in verdicts if not numbers.intersection(verdict.thread)]
 
 
-def seeds(measure: MeasureFacts) -> list[int]:
-    """All that any arm has a value for."""
-    return sorted({seed for values in measure.values.values() for seed in values})
+class Grid(NamedTuple):
+    """A table of a measure: the head of its rows, the heads of the other columns, and the rows."""
+
+    corner: str
+    columns: Sequence[str]
+    rows: Sequence[tuple[str, Sequence[str]]]
+
+
+def grid(measure: MeasureFacts) -> Grid:
+    """Arms by seeds, or seeds by arms: long rather than wide."""
+    arms = [*measure.values]
+    seeds = sorted({seed for values in measure.values.values() for seed in values})
+    told = {(arm, seed): number(measure.values[arm].get(seed), measure.percent) for arm in arms for seed in seeds}
+    if len(seeds) > len(arms):
+        return Grid("Seed", arms, [(str(seed), [told[arm, seed] for arm in arms]) for seed in seeds])
+    columns = [f"seed {seed}" for seed in seeds]
+    return Grid("Arm", columns, [(arm, [told[arm, seed] for seed in seeds]) for arm in arms])
 
 
 def cell(value: object) -> str:

@@ -45,7 +45,8 @@ CREATE TABLE IF NOT EXISTS studies (
     registered TEXT NOT NULL DEFAULT ({NOW}),
     rules TEXT NOT NULL,
     finished TEXT,
-    verdict TEXT
+    verdict TEXT,
+    clock TEXT
 )
 """,
 )
@@ -152,6 +153,16 @@ class Runs:
                 f"UPDATE studies SET verdict = ?, finished = {NOW} WHERE key = ?",
                 (verdict.model_dump_json(), verdict.key),
             )
+
+    def keep_clock(self, key: str, clock: str) -> None:
+        """Keep what was timed for a study that is registered, as JSON."""
+        with self._open(write=True) as database:
+            database.execute("UPDATE studies SET clock = ? WHERE key = ?", (clock, key))
+
+    def clock(self, key: str) -> str | None:
+        """What was timed for a study; None if nothing was."""
+        rows = self._select("SELECT clock FROM studies WHERE key = ? AND clock IS NOT NULL", key)
+        return rows[0][0] if rows else None
 
     def verdicts(self) -> "dict[str, Verdict]":
         """Key to verdict, in the order in which the studies were registered."""

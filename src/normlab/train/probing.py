@@ -34,14 +34,17 @@ class Probing:
                 x, y = next(split.sample(BATCH).batches(BATCH))
             self._x, self._y = to_device(x, recipe), y.to(torch.device(recipe.device))
 
-    def look(self, model: nn.Module, progress: Progress) -> None:
-        """Let every probe read whose turn it is after so many steps, once."""
+    def look(self, model: nn.Module, progress: Progress) -> bool:
+        """Let every probe read whose turn it is after so many steps, once; whether any did."""
+        looked = False
         for name, probe in self._probes.items():
             readings = progress.readings.setdefault(name, [])
             due = progress.steps == 0 or (probe.every and progress.steps % probe.every == 0)
             if due and (not readings or readings[-1][0] < progress.steps):
                 read = self._read(name, probe, model, progress.steps)
                 readings.append((progress.steps, read))
+                looked = True
+        return looked
 
     def series(self, progress: Progress) -> dict[str, Series]:
         """All readings by probe."""

@@ -150,7 +150,8 @@ class _Run:
                 raise _Stopped
             # Before the batch is drawn: a loader's transforms may be random too.
             streams.at(epoch, sums.steps)
-            self.probing.look(self.model, progress)
+            if self.probing.look(self.model, progress):
+                streams.at(epoch, sums.steps)  # again: what the probes drew is no use of the run's
             if (batch := next(batches, None)) is None:
                 return
             x, y = batch

@@ -1,0 +1,129 @@
+"""From names on a command line to studies that can be run, what they would take, and who runs them."""
+
+import dataclasses
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from normlab import data, studies
+from normlab.cli.tables import print_table
+from normlab.data import Dataset
+from normlab.errors import NormlabError
+from normlab.lab import executor, statistics
+from normlab.lab.ask import Ask, ask
+from normlab.lab.cost import USUAL, cost, speed
+from normlab.lab.run import Ids, missing
+from normlab.store import Runs
+from normlab.store.trial import machine
+
+if TYPE_CHECKING:
+    from normlab.cli.study import Where
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """What studies would take: one row each, and the whole."""
+
+    rows: list[tuple[str, ...]]
+    trials: int
+    cost: float
+    seconds: float
+
+
+def ask_all(names: Sequence[str], *, size: str, **how: Any) -> list[Ask]:
+    """The studies of these names at a size, `all` for every one that has it. NormlabError if there is none."""
+    chosen = {name: studies.find(name) for name in (studies.names() if "all" in names else names)}
+    if "all" in names:
+        chosen = {name: study for name, study in chosen.items() if size in study.sizes}
+    command = _command(size, how)
+    return [
+        ask(name, study, size=size, command=f"normlab study run {shlex.quote(name)} {command}".strip(), **how)
+        for name, study in chosen.items()
+    ]
+
+
+def _command(size: str, how: Mapping[str, Any]) -> str:
+    """The options that ask the same again."""
+    words = ["--size", size]
+    for option in ("model", "data_name", "norm", "seeds"):
+        if how.get(option) is not None:
+            words += [f"--{option.removesuffix('_name')}", str(how[option])]
+    for key, value in (how.get("model_options") or {}).items():
+        words += ["--model-options", f"{key}={value}"]
+    return shlex.join(words)
+
+
+def datasets_of(asks: Sequence[Ask]) -> dict[str, Dataset]:
+    """Every data set that the arms name, read."""
+    names = {recipe.data for asked in asks for recipe in asked.arms.values()}
+    return {name: data.load(name) for name in sorted(names)}
+
+
+def estimate(
+    asks: Sequence[Ask], runs: Runs, datasets: Mapping[str, Dataset], workers: int, *, rerun: bool = False
+) -> Estimate:
+    """Trials that are missing and their time, as far as that is known before; a trial that two studies want counts once."""
+    records = [record for _, record in runs.list() if record.recipe.data in datasets]
+    per_second = speed(records, datasets, machine()) or USUAL
+    rows, seen, ids = [], set(), Ids()
+    trials, total = 0, 0.0
+    for asked in asks:
+        wanted, found = missing(asked, runs, rerun=rerun)
+        new = [trial for trial in wanted if ids(trial) not in seen]
+        seen.update(map(ids, new))
+        costs = [cost(trial.recipe, datasets[trial.recipe.data]) for trial in new]
+        expected = asked.study.plan.expected(len(asked.arms), asked.seeds) - len(found) - len(wanted)
+        # What a plan wants later it wants of the kind that it wants now.
+        later = max(expected, 0) * (sum(costs) / len(costs) if costs else 0.0)
+        trials += len(new) + (max(expected, 0) if costs else 0)
+        total += sum(costs) + later
+        rows.append(
+            (
+                asked.name,
+                str(len(found)),
+                str(len(new) + (max(expected, 0) if costs else 0)),
+                f"{(sum(costs) + later) / per_second / workers:.0f} s",
+                _decidable(asked),
+            )
+        )
+    return Estimate(rows, trials, total, total / per_second / workers)
+
+
+def _decidable(asked: Ask) -> str:
+    """What "inconclusive" would mean, before the run: in units of the spread that the run will find."""
+    factor = statistics.detectable(1.0, asked.seeds)
+    return f"effects above {factor:.1f} sd" if factor < 100 else "nothing: give at least 2 seeds"
+
+
+def show_estimate(estimated: Estimate, console: Console, workers: int) -> None:
+    """Before a run: trials, time, and what can be decided (sd is that of the paired differences)."""
+    header = ("study", "there", "trials", "about", "decides at 90 % power")
+    print_table(header, estimated.rows)
+    console.print(
+        f"{estimated.trials} trials to run with {workers} workers, about {max(estimated.seconds, 1) / 60:.1f} minutes; "
+        "sd is that of the paired differences"
+    )
+
+
+def executor_of(where: "Where", asks: Sequence[Ask]) -> tuple[Callable[[], Executor], int]:
+    """Who works, and how many at a time. NormlabError for what does not fit together."""
+    if where.workers is not None and where.workers < 1:
+        raise NormlabError("--workers of at least 1", where.workers)
+    if where.address is not None and where.backend != "dask":
+        raise NormlabError("--backend dask with --address", where.backend)
+    if where.executor is not None:
+        return executor.named(where.executor), where.workers or executor.cores()
+    if where.backend == "dask":
+        if where.address is None:
+            raise NormlabError("--address of a Dask scheduler", "none", "as --address tcp://127.0.0.1:8786")
+        return executor.dask(where.address), where.workers or executor.dask_workers(where.address)
+    gpus = 0
+    if any(asked.base.device.startswith("cuda") for asked in asks):
+        import torch
+
+        gpus = torch.cuda.device_count()
+    workers = where.workers or gpus or executor.cores()
+    return executor.local(workers, gpus), workers
