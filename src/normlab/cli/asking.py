@@ -65,10 +65,15 @@ def datasets_of(asks: Sequence[Ask]) -> dict[str, Dataset]:
 def estimate(
     asks: Sequence[Ask], runs: Runs, datasets: Mapping[str, Dataset], workers: int, *, rerun: bool = False
 ) -> Estimate:
-    """Trials that are missing and their time, as far as that is known before; a trial that two studies want counts once."""
+    """Trials that are missing, and their time, as far as that is known before.
+
+    A trial that two studies want counts once.
+    """
     records = [record for _, record in runs.list() if record.recipe.data in datasets]
     per_second = speed(records, datasets, machine()) or USUAL
-    rows, seen, ids = [], set(), Ids()
+    rows: list[tuple[str, ...]] = []
+    seen: set[str] = set()
+    ids = Ids()
     trials, total = 0, 0.0
     for asked in asks:
         wanted, found = missing(asked, runs, rerun=rerun)
@@ -103,7 +108,7 @@ def show_estimate(estimated: Estimate, console: Console, workers: int) -> None:
     header = ("study", "there", "trials", "about", "decides at 90 % power")
     print_table(header, estimated.rows)
     console.print(
-        f"{estimated.trials} trials to run with {workers} workers, about {max(estimated.seconds, 1) / 60:.1f} minutes; "
+        f"{estimated.trials} trials to run with {workers} workers, about {estimated.seconds / 60:.1f} minutes; "
         "sd is that of the paired differences"
     )
 

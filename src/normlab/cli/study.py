@@ -61,20 +61,23 @@ def list_studies(*, json: Json = False) -> None:
     """Every study: its question, and how many trials it takes at each size."""
     from normlab import studies
 
-    rows = []
-    for name in studies.names():
-        each = studies.find(name)
-        counts = {size: each.plan.expected(len(each.arms), chosen.seeds) for size, chosen in each.sizes.items()}
-        rows.append({"study": name, "trials": counts, "question": each.question})
+    found = {name: studies.find(name) for name in studies.names()}
+    counts = {
+        name: {size: each.plan.expected(len(each.arms), chosen.seeds) for size, chosen in each.sizes.items()}
+        for name, each in found.items()
+    }
     if json:
+        rows = [{"study": name, "trials": counts[name], "question": each.question} for name, each in found.items()]
         print(json_lines.dumps(rows))
         return
     sizes = ("quick", "standard", "full")
-    table = [
-        (str(row["study"]), *(str(row["trials"].get(size, "-")) for size in sizes), str(row["question"]))
-        for row in rows
-    ]  # type: ignore[attr-defined]
-    print_table(("study", *sizes, "question"), table)
+    print_table(
+        ("study", *sizes, "question"),
+        [
+            (name, *(str(counts[name].get(size, "-")) for size in sizes), each.question)
+            for name, each in found.items()
+        ],
+    )
 
 
 @study.command

@@ -16,6 +16,8 @@ from normlab.store import Recipe, Record
 if TYPE_CHECKING:
     from normlab.data import Dataset
 
+MOST_MEMORY = 1 << 40
+
 _HELD: list[object] = []
 """Locks that last as long as this process."""
 
@@ -26,8 +28,11 @@ def begin(threads: int, gpus: int) -> None:
     if gpus > 1:
         os.environ["CUDA_VISIBLE_DEVICES"] = str(take_one(gpus, "gpu"))
     import torch
+    from loky import process_executor
 
     torch.set_num_threads(threads)
+    # Loky takes the memory that the allocator keeps, as it is told to, for a leak, and would restart the worker.
+    process_executor._MAX_MEMORY_LEAK_SIZE = MOST_MEMORY
 
 
 def take_one(count: int, what: str) -> int:
