@@ -120,7 +120,7 @@ def no_store(path):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (newer_store, "expected a runs store of version 1 or older at runs.db, got version 99; update normlab"),
+        (newer_store, "expected a runs store of version 2 or older at runs.db, got version 99; update normlab"),
         (no_store, "expected a runs store at runs.db, got file is not a database; "),
         (lambda path: path.mkdir(), "expected a runs store at runs.db, got unable to open database file; "),
     ],

@@ -31,10 +31,17 @@ def open_page(tmp_path_factory):
             pytest.fail(missing)
         pytest.skip(missing)
 
-    def dump(page):
+    def dump(page, fragment="", width=1280):
         profile = tmp_path_factory.mktemp("profile")
         done = subprocess.run(
-            [browser, *OPTIONS, f"--user-data-dir={profile}", "--dump-dom", page.as_uri()],
+            [
+                browser,
+                *OPTIONS,
+                f"--user-data-dir={profile}",
+                f"--window-size={width},900",
+                "--dump-dom",
+                page.as_uri() + fragment,
+            ],
             capture_output=True,
             text=True,
             timeout=120,

@@ -10,6 +10,7 @@ import sys
 import pytest
 
 import verdicts
+from normlab.lab import figure as figures
 from normlab.report.page import html as page
 from normlab.report.thread import THREAD
 
@@ -158,6 +159,26 @@ def test_nothing_is_loaded_from_anywhere(read, whole):
     style = read.all("style")[0]["text"]
     assert "url(" not in style
     assert "@import" not in style
+
+
+def test_without_scripts_every_section_is_shown(read):
+    assert not [each for each in read.elements if "hidden" in each or "display" in (each.get("style") or "")]
+
+
+def test_the_thread_tells_changed_rules(read):
+    told = [each["text"] for each in read.all("li") if "rules changed after the first trial" in each["text"]]
+    assert len(told) == 2
+    assert "How large can the learning rate be?" in told[0]
+    assert verdicts.HOSTILE[:20] in told[1]
+
+
+def test_numbers_of_two_layers_are_told_once():
+    figure = figures.points("t", {"a": {0: 0.1, 1: 0.2}}, axis="y", percent=False)
+    read = Reader(page([verdicts.verdict(figures=(figure,))]))
+    assert [each["text"] for each in read.all("summary")] == [
+        "The numbers of this chart: arm, seed, value (2)",
+        "The numbers of this chart: arm, mean, low, high (1)",
+    ]
 
 
 def test_the_style_knows_the_dark_and_paper(read):

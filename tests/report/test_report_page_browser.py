@@ -52,9 +52,47 @@ def test_a_chart_that_cannot_be_drawn_leaves_the_others(open_page, tmp_path):
     assert len(re.findall(r"<svg[^>]* class=\"marks\"", dom)) == len(good)
 
 
-def test_one_section_is_shown_at_a_time(opened, open_page, tmp_path):
-    sections = re.findall(r"<section [^>]*>", opened[0])
-    assert [" hidden" in each for each in sections] == [False] + [True] * (len(sections) - 1)
+def shown(dom):
+    """The sections that are not hidden."""
+    sections = re.findall(r"<section [^>]*>", dom)
+    return [re.search(r'id="([^"]*)"', each)[1] for each in sections if " hidden" not in each]
+
+
+def test_one_section_is_shown_at_a_time(opened):
+    assert shown(opened[0]) == ["thread"]
+
+
+@pytest.mark.parametrize(
+    ("fragment", "section"),
+    [
+        ("#affine-paths-quick", "affine-paths-quick"),
+        ("#bias-quick--2-figure-2", "bias-quick--2"),
+        ("#nowhere", "thread"),
+        ("#%F0%28%8C", "thread"),
+    ],
+)
+def test_a_link_shows_its_section(open_page, tmp_path, fragment, section):
+    light = [verdict.model_copy(update={"figures": verdict.figures[:1]}) for verdict in verdicts.all_of_them()]
+    light[1] = verdicts.all_of_them()[1]
+    (tmp_path / "page.html").write_text(page(light), encoding="utf-8")
+    dom, console = open_page(tmp_path / "page.html", fragment)
+    assert console == []
+    assert shown(dom) == [section]
+
+
+@pytest.mark.parametrize("width", [400, 1280])
+@pytest.mark.parametrize(
+    "verdict", [verdicts.verdict(), verdicts.many(), verdicts.hostile()], ids=["few", "many", "odd"]
+)
+def test_the_page_is_never_wider_than_the_window(open_page, tmp_path, verdict, width):
+    size = "`${document.documentElement.scrollWidth} of ${innerWidth}`"
+    told = f"<script>setTimeout(() => {{ document.title = {size} }}, 4000)</script>"
+    measured = re.sub(r"<meta http-equiv[^>]*>", "", page([verdict])) + told
+    (tmp_path / "page.html").write_text(measured, encoding="utf-8")
+    dom, console = open_page(tmp_path / "page.html", width=width)
+    assert console == []
+    taken, room = map(int, re.search(r"<title>(\d+) of (\d+)</title>", dom).groups())
+    assert taken <= room <= max(width, 500)
 
 
 def test_every_chart_fits_its_column(opened):

@@ -10,7 +10,7 @@ from normlab.report import words
 from normlab.report.markdown import markdown
 from normlab.report.text import lines
 from normlab.report.thread import THREAD
-from normlab.store.verdict import Finding
+from normlab.store.verdict import Finding, MeasureFacts
 
 
 def unescaped(text):
@@ -124,3 +124,12 @@ def test_p(p, told):
 @pytest.mark.parametrize(("seconds", "told"), [(0, "0 s"), (99, "99 s"), (412.7, "7 min"), (9000, "2.5 h")])
 def test_durations(seconds, told):
     assert words.duration(seconds) == told
+
+
+def test_tables_of_a_measure_are_long_rather_than_wide():
+    few = MeasureFacts(title="t", percent=True, values={"a": {0: 0.5, 1: 0.25, 7: 1.0}, "b": {1: 0.125}})
+    assert words.grid(few) == words.Grid(
+        "Seed", ["a", "b"], [("0", ["50.00 %", "–"]), ("1", ["25.00 %", "12.50 %"]), ("7", ["100.00 %", "–"])]
+    )
+    many = MeasureFacts(title="t", percent=False, values={"a": {0: 0.5}, "b": {}})
+    assert words.grid(many) == words.Grid("Arm", ["seed 0"], [("a", ["0.5"]), ("b", ["–"])])

@@ -27,6 +27,9 @@ CHANGED = {
     "batch_size": 128,
     "epochs": 3,
     "seed": 1,
+    "evaluate": ("test",),
+    "precise_examples": 500,
+    "probes": ({"name": "fit", "every": 10},),
     "dtype": "float64",
     "device": "cpu",
     "threads": 1,
@@ -132,7 +135,7 @@ for path in sorted(package.rglob("*.py")):
     )
     assert done.stderr == ""
     counts = {tuple(line.split()) for line in done.stdout.splitlines()}
-    silent = {"__init__.py", "__main__.py", "bench", "cli", "report", "store"}
+    silent = {"__init__.py", "__main__.py", "bench", "cli", "lab", "notebook.py", "report", "store", "studies"}
     rooms = {path.name for path in package.iterdir()} - {"__pycache__", "py.typed"}
     assert counts == {(name, str(name not in silent)) for name in rooms}
 

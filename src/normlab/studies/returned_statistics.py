@@ -61,12 +61,11 @@ STUDY = Study(
         "the book's, without": Arm(swap("batch", f"{HERE}:BookWithoutData")),
         "normlab's": Arm(),
     },
-    measures=(nodes, memory),
+    measures=(nodes,),
     rules=(
         below("graph", 0.5, ("the book's, with .data", "normlab's")),
         superior("graph", "the book's, without", "the book's, with .data", STEPS),
     ),
-    beside=(superior("bytes", "the book's, without", "the book's, with .data"),),
     answers={
         "supported": "Yes, or an equivalent: with it nothing of a step's graph is kept ({rule}: {effect}, n = {n}).",
         "contradicted": "Not as claimed: {rule}, but found {effect} ({low} to {high}, n = {n}).",
@@ -75,7 +74,7 @@ STUDY = Study(
     sizes=sizes(
         {"train_examples": 640}, {"train_examples": 640}, {"train_examples": 640, "epochs": 1}, seeds=(2, 2, 2)
     ),
-    figures=(draw.points("graph"), draw.points("bytes")),
+    figures=(draw.points("graph")),
     caveats=(
         "Counted by walking the graph: the same on every machine. The backward pass frees the tensors that these nodes "
         "save; what a process then loses, about 9 MB a step for LeNet at batch 256, is memory that the small nodes that "
