@@ -74,7 +74,7 @@ STUDY = Study(
     sizes=sizes(
         {"train_examples": 640}, {"train_examples": 640}, {"train_examples": 640, "epochs": 1}, seeds=(2, 2, 2)
     ),
-    figures=(draw.points("graph")),
+    figures=(draw.points("graph"),),
     caveats=(
         "Counted by walking the graph: the same on every machine. The backward pass frees the tensors that these nodes "
         "save; what a process then loses, about 9 MB a step for LeNet at batch 256, is memory that the small nodes that "
