@@ -1,5 +1,5 @@
 # The two commands of the README, and what the gate runs. GNU make, Python >= 3.11.
-#   make reproduce   environment, data, then the thread's run
+#   make reproduce   environment, data, then every quick study and its report
 #   make setup       environment and data
 #   make test        environment and every test
 # A CPU-only build of torch:  make setup TORCH_INDEX=https://download.pytorch.org/whl/cpu
@@ -29,7 +29,7 @@ setup: $(VENV)/.package
 	$(BIN)/normlab data fashion-mnist
 
 reproduce: setup
-	$(BIN)/normlab train --plot curve.png
+	$(BIN)/normlab study run all
 
 test: $(VENV)/.developer
 	$(BIN)/normlab data fashion-mnist
@@ -50,8 +50,11 @@ check: lint types contracts
 mutants: $(VENV)/.developer
 	$(BIN)/python tests/mutants.py src/normlab/norms/batch.py src/normlab/norms/standardize.py src/normlab/norms/channels.py -- tests/norms
 
+# What the allocator would give back at every step it takes as fresh pages again, from whichever arm comes next.
+HELD := MALLOC_ARENA_MAX=1 MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=2147483648 MALLOC_TOP_PAD_=268435456
+
 bench: $(VENV)/.package
-	$(BIN)/python -m normlab.bench.batch_norm
+	$(HELD) $(BIN)/python -m normlab.bench.batch_norm
 
 clean:
 	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
