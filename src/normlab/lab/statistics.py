@@ -109,8 +109,8 @@ def detectable(sd: float, n: int, level: float = LEVEL, power: float = POWER) ->
     critical = _critical(level, n)
 
     def lacking(effect: float) -> float:
-        shift = effect * math.sqrt(n)
-        return float(stats.nct.sf(critical, n - 1, shift) + stats.nct.cdf(-critical, n - 1, shift)) - power
+        # The square of a noncentral t is a noncentral F, whose tail scipy computes for every n from 2 on.
+        return float(stats.ncf.sf(critical**2, 1, n - 1, n * effect**2)) - power
 
     highest = 1.0
     while lacking(highest) < 0:
