@@ -325,6 +325,9 @@ def test_dropout_sets_every_probability_or_puts_layers_behind_linear_activations
         assert list(plain.state_dict()) == list(
             models.lenet(norms="none" if plain[1].__class__ is nn.Sigmoid else "all").state_dict()
         )
+    bare = models.lenet()
+    assert swap("batch", "none")(bare)
+    assert len(dropout(0.4)(bare).done) == 2, "the identity that a norm left stands between"
     assert not dropout(0.0)(models.lenet())
 
 

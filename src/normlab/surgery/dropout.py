@@ -43,7 +43,8 @@ class dropout:
             if not isinstance(activation, KINDS["activation"]):
                 continue
             source = link.source
-            if isinstance(model.get_submodule(source), KINDS["norm"]) and source in feeds:
+            # A norm stands between, or the identity that `swap` and `keep` leave in its place.
+            while isinstance(model.get_submodule(source), (*KINDS["norm"], nn.Identity)) and source in feeds:
                 source = feeds[source].source
             if not isinstance(model.get_submodule(source), nn.Linear):
                 changes.left[path] = "follows no linear layer"
