@@ -15,7 +15,8 @@ def number(value: float | None, percent: bool = False) -> str:
     """Three significant digits; shares as percent, to the hundredth."""
     if value is None:
         return NOTHING
-    return f"{100 * value:.2f} %" if percent else f"{value:.3g}"
+    # No minus before a zero that rounding made.
+    return f"{round(100 * value, 2) + 0.0:.2f} %" if percent else f"{value:.3g}"
 
 
 def p_value(p: float | None) -> str:
@@ -32,7 +33,7 @@ def duration(seconds: float) -> str:
 
 def is_percent(verdict: Verdict, finding: Finding) -> bool:
     measure = verdict.measures.get(finding.measure)
-    return measure is not None and measure.percent
+    return measure is not None and measure.percent and finding.scale in ("difference", "level")
 
 
 def effect(verdict: Verdict, finding: Finding) -> str:

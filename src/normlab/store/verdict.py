@@ -9,14 +9,18 @@ from normlab.store.record import Plain
 Word = Literal["supported", "contradicted", "inconclusive", "answered"]
 """`answered` is for a proof, or a measurement without a claim."""
 
+Scale = Literal["difference", "level", "ratio", "rank"]
+
 
 class Finding(Plain):
-    """What one rule found, in the measure's own units; None where too few trials let nothing be said."""
+    """What one rule found; None where too few trials let nothing be said."""
 
     rule: str
     """In words, as fixed before the run."""
     measure: str
     word: Word
+    scale: Scale = "difference"
+    """What the effect is: a difference or a level in the measure's units, a ratio, a rank correlation."""
     n: int
     effect: float | None
     low: float | None
