@@ -7,8 +7,11 @@ import pytest
 import normlab as package
 
 COMMANDS = {
-    (): ("train", "data", "runs", "doctor", "--version", "--debug"),
+    (): ("train", "study", "compare", "data", "runs", "doctor", "--version", "--debug"),
     ("train",): ("--model", "--norm", "--resume", "--plot", "--json", "--store", "--batch-size", "fashion-mnist"),
+    ("compare",): ("--as", "--margin", "--tune", "--plot", "--workers", "--dry-run", "--json"),
+    ("study",): ("list", "run", "show", "report"),
+    ("study", "run"): ("--size", "--seeds", "--workers", "--dry-run", "--report", "--json", "--norm"),
     ("data",): ("fashion-mnist", "--json"),
     ("doctor",): ("--json",),
     ("runs",): ("list", "show", "export"),

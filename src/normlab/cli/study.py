@@ -2,7 +2,6 @@
 
 import dataclasses
 import json as json_lines
-import time
 import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
@@ -110,13 +109,10 @@ def run(
         open: open the report in a browser.
 
     """
-    from normlab.cli.asking import ask_all, datasets_of, estimate, executor_of, show_estimate
-    from normlab.cli.watch_study import Watch
-    from normlab.lab.ask import rehearse
-    from normlab.lab.run import run as run_studies
+    from normlab.cli.asking import ask_all
+    from normlab.cli.carry_out import carry_out
 
-    if seeds is not None and seeds < 1:
-        raise NormlabError("--seeds of at least 1", seeds)
+    check_seeds(seeds)
     subject, where = subject or Subject(), where or Where()
     target = report or home() / "report.html"
     _check_target(target)
@@ -131,22 +127,11 @@ def run(
         norm=subject.norm,
     )
     runs = Runs(store)
-    runs.prepare()
-    open_executor, workers = executor_of(where, asks)
-    datasets = datasets_of(asks)
-    estimated = estimate(asks, runs, datasets, workers, rerun=rerun)
-    show_estimate(estimated, console, workers)
+    verdicts = carry_out(asks, runs, where, console, rerun=rerun, dry_run=dry_run)
     if dry_run:
         return
-    for asked in asks:
-        rehearse(asked)
-    started = time.monotonic()
-    with Watch(console, datasets, estimated.cost, workers) as watch:
-        verdicts = run_studies(asks, runs, open_executor, workers, rerun=rerun, watcher=watch)
-    seconds = time.monotonic() - started
     _show_table(verdicts)
     _write_report([*runs.verdicts().values()], target)
-    console.print(f"{watch.done} trials in {seconds:.0f} s; records: {runs.path}")
     console.print(f"report: {target.resolve()}")
     if open:
         webbrowser.open(target.resolve().as_uri())
@@ -204,6 +189,12 @@ def report(
     print(f"report: {target.resolve()}")
     if open:
         webbrowser.open(target.resolve().as_uri())
+
+
+def check_seeds(seeds: int | None) -> None:
+    """Raises NormlabError for none."""
+    if seeds is not None and seeds < 1:
+        raise NormlabError("--seeds of at least 1", seeds)
 
 
 def summary(verdict: Verdict) -> dict[str, Any]:

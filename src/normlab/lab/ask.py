@@ -44,6 +44,16 @@ class Ask:
         return range(self.seeds)
 
     @property
+    def subject(self) -> str:
+        """The model in words."""
+        return self.base.model + "".join(f", {name} {value}" for name, value in self.base.model_options.items())
+
+    @property
+    def of_norms(self) -> bool:
+        """Whether the model must have batch norms."""
+        return True
+
+    @property
     def rules(self) -> tuple[str, ...]:
         """In words, as they are fixed before the first trial."""
         beside = (f"beside: {rule}" for rule in self.study.beside)
@@ -128,11 +138,10 @@ def fit_to(base: Recipe, dataset: Dataset) -> Recipe:
 def rehearse(asked: Ask) -> None:
     """Build every arm and pass a batch through it, before the first trial.
 
-    Raises NormlabError, naming the arm, for what would fail in every trial.
+    Raises NormlabError, naming the arm, for what would fail in every trial; where it asks `of_norms`, for a
+    model without batch norms too.
     """
-    plain = asked.base.replace(surgeries=())
-    _, model = prepare(plain, lambda _: None)
-    if not batch_norms(model):
+    if asked.of_norms and not batch_norms(prepare(asked.base.replace(surgeries=()), lambda _: None)[1]):
         raise NormlabError(
             f"a model with batch norms for study {asked.name}", f"none in {asked.base.model}", "normlab study list"
         )

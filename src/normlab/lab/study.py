@@ -96,9 +96,9 @@ class Study:
     arms: Mapping[str, Arm]
     measures: Sequence[Measure]
     rules: Sequence[Rule]
-    answers: Mapping[Word, str]
+    answers: Mapping[Word, str] | Callable[[Results, Finding], str]
     """The answer in one sentence, for each word that the rules can say; {effect}, {low}, {high} and {n} are those
-    of the finding that decided.
+    of the finding that decided. Or a function that says it, from all results and the finding that decided.
     """
     sizes: Mapping[str, Size]
     beside: Sequence[Rule] = ()

@@ -7,7 +7,7 @@ from normlab.lab.cell import Cell, Found, Trial
 from normlab.lab.judge import Clock, cells_of, results_of, word_of
 from normlab.lab.study import Measure, Results
 from normlab.store import Finding, Record, Verdict
-from normlab.store.verdict import ArmFacts, MeasureFacts
+from normlab.store.verdict import ArmFacts, MeasureFacts, Scale
 
 
 def verdict_of(
@@ -37,7 +37,7 @@ def verdict_of(
         size=asked.size,
         command=asked.command,
         word=word,
-        sentence=sentence(study.answers.get(word, study.claim), deciding, results.measures[deciding.measure]),
+        sentence=_answer(asked, results, deciding),
         findings=tuple(results.findings),
         rules_before=tuple(rules_before) if tuple(rules_before) != asked.rules else None,
         arms={name: _arm(name, str(arm), cells, trials, ids) for name, arm in study.arms.items()},
@@ -54,6 +54,13 @@ def verdict_of(
         versions=dict(versions),
         seconds=sum(record.timing.seconds for record in records),
     )
+
+
+def _answer(asked: Ask, results: Results, deciding: Finding) -> str:
+    answers = asked.study.answers
+    if callable(answers):
+        return answers(results, deciding)
+    return sentence(answers.get(deciding.word, asked.study.claim), deciding, results.measures[deciding.measure])
 
 
 def _any(results: Results) -> bool:
@@ -79,16 +86,20 @@ def _arm(
 
 
 def sentence(template: str, finding: Finding, measure: Measure) -> str:
-    """The answer, with the numbers of the finding that decided."""
+    """The answer, with the numbers of the finding that decided; the unit stands at the effect alone."""
+    low, high = (told(value, measure, finding.scale, unit=False) for value in (finding.low, finding.high))
+    effect = told(finding.effect, measure, finding.scale)
+    return template.format(effect=effect, low=low, high=high, n=finding.n, rule=finding.rule)
 
-    def told(value: float | None) -> str:
-        if value is None:
-            return "an unknown amount"
-        return f"{100 * value:.2f} points" if measure.percent else f"{value:.3g}"
 
-    return template.format(
-        effect=told(finding.effect), low=told(finding.low), high=told(finding.high), n=finding.n, rule=finding.rule
-    )
+def told(value: float | None, measure: Measure, scale: Scale = "difference", *, unit: bool = True) -> str:
+    """A number of a measure in a sentence: differences of shares are points, shares percent."""
+    if value is None:
+        return "an unknown amount" if unit else "unknown"
+    if not measure.percent or scale not in ("difference", "level"):
+        return f"{value:.3g}"
+    hundredths = f"{round(100 * value, 2) + 0.0:.2f}"  # no minus before a zero that rounding made
+    return hundredths + (" points" if scale == "difference" else " %") * unit
 
 
 def setting(asked: Ask) -> str:
@@ -97,8 +108,7 @@ def setting(asked: Ask) -> str:
     examples = f"{base.train_examples:,} training examples" if base.train_examples else "all training examples"
     passes = "1 epoch" if base.epochs == 1 else f"{base.epochs} epochs"
     norm = f", {asked.norm} for batch norm" if asked.norm else ""
-    options = "".join(f", {name} {value}" for name, value in base.model_options.items())
     return (
-        f"{base.model}{options}{norm} on {base.data}, {examples}, {passes}, batch {base.batch_size}, "
+        f"{asked.subject}{norm} on {base.data}, {examples}, {passes}, batch {base.batch_size}, "
         f"{base.optimizer}, seeds 0 to {asked.seeds - 1}"
     )

@@ -3,12 +3,16 @@
 import html
 import os
 from pathlib import Path
+from typing import Any
 
 import altair
 
 from normlab.errors import NormlabError
 from normlab.report import script
 from normlab.store.files import write_atomically
+
+WIDTH = 560
+"""Pixels of a picture that stands alone."""
 
 _TEMPLATE = """<!doctype html>
 <html lang="en">
@@ -55,15 +59,21 @@ def save(chart: altair.TopLevelMixin, path: Path, title: str) -> None:
 
     Raises NormlabError where it cannot be written.
     """
+    write(chart.to_dict(), path, title)
+
+
+def write(spec: dict[str, Any], path: Path, title: str) -> None:
+    """Likewise for a chart as Vega-Lite; one that takes its page's width gets one of its own."""
     import vl_convert
 
-    spec = chart.to_dict()
+    if spec.get("width") == "container":
+        spec = spec | {"width": WIDTH}
     if path.suffix.lower() == ".png":
         content = vl_convert.vegalite_to_png(spec, scale=2)
     elif path.suffix.lower() == ".svg":
         content = vl_convert.vegalite_to_svg(spec).encode()
     else:
-        description = html.escape(getattr(chart, "description", title))
+        description = html.escape(str(spec.get("description", title)))
         content = _TEMPLATE.format(
             title=html.escape(title), description=description, bundle=script.bundle(), spec=script.embedded(spec)
         ).encode()
