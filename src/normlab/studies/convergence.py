@@ -10,7 +10,7 @@ from normlab.store import Recipe, Record
 from normlab.surgery import swap
 
 none = swap("batch", "none")
-RATES = (0.01, 0.1, 1.0, 10.0)
+RATES = (0.00316, 0.0316, 0.316, 3.16)
 
 
 def exponent(record: Record) -> float | None:
@@ -47,14 +47,14 @@ STUDY = Study(
     },
     measures=(Measure("exponent", "fitted exponent of the smallest gradient norm so far", of_record(exponent)),),
     rules=(below("exponent", -0.4, tuple(arm("BN", rate) for rate in RATES)),),
-    beside=(superior("exponent", arm("none", 0.01), arm("BN", 0.01)),),
+    beside=(superior("exponent", arm("none", 0.316), arm("BN", 0.316)),),
     answers={
         "supported": "Yes: at the slowest of the four rates it falls as T^{effect} ({low} to {high}, n = {n}).",
         "contradicted": "No: at the slowest of the four rates it falls only as T^{effect} ({low} to {high}, n = {n}).",
         "inconclusive": "Not decided: at the slowest of the four rates it falls as T^{effect} ({low} to {high}, n = {n}).",
     },
     sizes={
-        "quick": Size(5, {"epochs": 200}),
+        "quick": Size(5, {"epochs": 400}),
         "standard": Size(8, {"epochs": 400}),
         "full": Size(15, {"epochs": 2_000}),
     },
