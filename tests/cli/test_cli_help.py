@@ -14,7 +14,7 @@ COMMANDS = {
     ("study", "run"): ("--size", "--seeds", "--workers", "--dry-run", "--report", "--json", "--norm"),
     ("data",): ("fashion-mnist", "--json"),
     ("doctor",): ("--json",),
-    ("runs",): ("list", "show", "export"),
+    ("runs",): ("list", "show", "export", "import", "prune"),
     ("runs", "list"): ("--store", "--json"),
     ("runs", "show"): ("--store", "--json"),
     ("runs", "export"): ("csv", "jsonl", "--output"),

@@ -1,14 +1,16 @@
+import contextlib
 import csv
 import io
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 
 import pytest
 
 import records
-from normlab.store import Record, Runs
+from normlab.store import Record, Runs, trial_id
 
 
 @pytest.fixture
@@ -115,3 +117,79 @@ def test_a_reader_that_has_gone_is_nothing_to_talk_about(filled, command):
     os.close(writing)
     assert done.stderr == ""
     assert done.returncode in (0, 1)  # 1 is rich's
+
+
+@pytest.fixture
+def mixed(users):
+    """A record that this version would make again, two that it would not, one of a module elsewhere, a failure."""
+    runs = Runs()
+    usable = records.record(model="users:model")
+    usable = usable.model_copy(update={"trial": trial_id(usable.recipe)})
+    stale = [records.record(trial="a" * 16), records.record(trial="b" * 16, data="users:data")]
+    elsewhere = records.record(trial="c" * 16, model="of_a_classmate:build")
+    for record in (usable, *stale, elsewhere):
+        runs.add(record)
+    runs.fail("d" * 16, usable.recipe, "out of memory")
+    return runs
+
+
+def test_prune_drops_what_cannot_be_reused_and_failures(normlab, mixed):
+    before = mixed.list()
+    dry = normlab("runs", "prune", "--dry-run")
+    assert dry.last == (
+        "2 records and 1 failures would be dropped, 2 kept, 1 of them with modules that are not found from here"
+    )
+    assert (mixed.list(), len(mixed.failures())) == (before, 1)
+    assert normlab("runs", "prune", "--json").json == {"records": 2, "failures": 1, "kept": 2, "unknown": 1}
+    assert {record.recipe.model for _, record in mixed.list()} == {"users:model", "of_a_classmate:build"}
+    assert mixed.failures() == {}
+    assert normlab("runs", "prune").last.startswith("0 records and 0 failures dropped, 2 kept")
+
+
+def test_prune_of_nothing_makes_nothing(normlab):
+    assert normlab("runs", "prune").out == "0 records and 0 failures dropped, 0 kept\n"
+    assert not Runs().path.exists()
+
+
+def test_import_takes_over_what_is_new(normlab, mixed, users):
+    theirs = mixed.path.rename(users / "theirs.db")
+    Runs().add(records.record(trial="a" * 16, lr=0.5))
+    before = theirs.read_bytes()
+    outcome = normlab("runs", "import", "theirs.db", "--json")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.out.startswith("3 new records from theirs.db, of which this version can use 1\n")
+    assert outcome.json == {"new": 3, "usable": 1}
+    assert len(Runs().list()) == 4
+    assert Runs().get("a" * 16).recipe.lr == 0.5, "one's own stays"
+    assert theirs.read_bytes() == before
+    assert normlab("runs", "import", "theirs.db").out.startswith("0 new records")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda path: None, "no file at theirs.db"),
+        (lambda path: path.mkdir(), "no store at theirs.db"),
+        (lambda path: path.touch(), "no store at theirs.db"),
+        (lambda path: path.write_text("my notes"), "file is not a database"),
+        (lambda path: path.write_bytes(sqlite_of(99)), "got version 99; update normlab"),
+    ],
+)
+def test_import_of_what_is_no_store(normlab, users, left, make, message):
+    make(users / "theirs.db")
+    before = left()
+    outcome = normlab("runs", "import", "theirs.db")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert message in outcome.err
+    assert len(outcome.err.splitlines()) == 1
+    assert left() == before
+    assert not Runs().path.exists()
+
+
+def sqlite_of(version):
+    runs = Runs("newer.db")
+    runs.prepare()
+    with contextlib.closing(sqlite3.connect("newer.db")) as database:
+        database.execute(f"PRAGMA user_version = {version}")
+        database.commit()
+    return runs.path.read_bytes()

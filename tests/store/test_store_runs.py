@@ -300,3 +300,20 @@ print(added == len(Runs(path).list()), added > 20)
     with sqlite3.connect(tmp_path / "runs.db") as database:
         assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     database.close()
+
+
+def test_a_store_is_merged_whole_or_not_at_all(tmp_path):
+    mine, theirs = Runs(tmp_path / "mine.db"), Runs(tmp_path / "theirs.db")
+    mine.add(records.record(trial="a" * 16))
+    for trial in "abc":
+        theirs.add(records.record(trial=trial * 16, seed=3))
+    assert {record.trial[0] for record in mine.merge(theirs)} == {"b", "c"}
+    assert mine.get("a").recipe.seed == 0, "one's own stays"
+    assert mine.merge(theirs) == mine.merge(mine) == []
+    with sqlite3.connect(theirs.path) as database:
+        database.execute("UPDATE trials SET record = '{}' WHERE id LIKE 'c%'")
+    database.close()
+    other = Runs(tmp_path / "other.db")
+    with pytest.raises(NormlabError, match="trial cccccccccccccccc in .*theirs.db"):
+        other.merge(theirs)
+    assert other.list() == []

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 import normlab
+import records
 from normlab.store import Recipe, trial, trial_id
+from normlab.store.trial import reusable
 
 # Of every field another value than the default.
 CHANGED = {
@@ -116,6 +118,7 @@ def test_our_source_counts_where_it_can_change_a_number(tmp_path):
     code = """
 import pathlib, sys
 from normlab.store import Recipe, trial, trial_id
+from normlab.store.trial import reusable
 package = pathlib.Path(sys.argv[1])
 assert pathlib.Path(trial.__file__).is_relative_to(package)
 before = trial_id(Recipe())
@@ -144,3 +147,16 @@ def test_a_record_names_versions_and_a_machine_without_naming_its_owner():
     assert set(trial.versions()) == {"python", "normlab", "torch", "numpy"}
     assert set(trial.machine()) == {"system", "architecture", "processor", "cores"}
     assert all(trial.machine().values())
+
+
+def test_what_can_be_used_again(tmp_path, monkeypatch):
+    (tmp_path / "mine_to_use.py").write_text("build = print\n")
+    monkeypatch.chdir(tmp_path)
+    made = records.record(model="mine_to_use:build")
+    made = made.model_copy(update={"trial": trial_id(made.recipe)})
+    assert reusable(made) is True
+    assert reusable(made.model_copy(update={"trial": "0" * 16})) is False, "another version made it"
+    (tmp_path / "mine_to_use.py").write_text("build = sum\n")
+    assert reusable(made) is False
+    (tmp_path / "mine_to_use.py").unlink()
+    assert reusable(made) is None, "from another folder nobody can tell"

@@ -40,7 +40,7 @@ app.command(
     help="Compare two norms, models or recipes: which is better, and how sure that is.",
 )
 app.command("normlab.cli.data:data", name="data", help="Fetch and verify data sets; bare, list them.")
-app.command("normlab.cli.runs:runs", name="runs", help="List, show and export what was trained.")
+app.command("normlab.cli.runs:runs", name="runs", help="List, show, export, import and prune what was trained.")
 app.command("normlab.cli.doctor:doctor", name="doctor", help="Say what works here, what is missing, and what to do.")
 
 

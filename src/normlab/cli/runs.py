@@ -13,8 +13,11 @@ from normlab.cli.tables import plain_console, print_table
 from normlab.errors import NormlabError
 from normlab.store import Record, Runs
 from normlab.store.files import write_atomically
+from normlab.store.trial import reusable
 
-runs = cyclopts.App(name="runs", help="List, show and export what was trained.", help_format="plaintext")
+runs = cyclopts.App(
+    name="runs", help="List, show, export, import and prune what was trained.", help_format="plaintext"
+)
 
 Store = Annotated[Path | None, Parameter(help="the runs store. Default: runs.db in NORMLAB_HOME")]
 Json = Annotated[bool, Parameter(negative="", help="end with one line of JSON")]
@@ -116,6 +119,54 @@ def export(
                 f"to write the table {output}", error.strerror, "free the disk, or name another file"
             ) from error
         print(f"{len(found)} runs: {output.resolve()}")
+
+
+@runs.command
+def prune(
+    *, dry_run: Annotated[bool, Parameter(negative="")] = False, store: Store = None, json: Json = False
+) -> None:
+    """Drop the records that this version would make anew, and the failures; verdicts stay.
+
+    A record that names a module of yours which is not found from here is kept: run this from its folder.
+
+    Args:
+        dry_run: say how many, and drop nothing.
+
+    """
+    import json as json_lines
+
+    found = Runs(store)
+    verdicts = {record.trial: reusable(record) for _, record in found.list()}
+    stale = [trial for trial, answer in verdicts.items() if answer is False]
+    unknown = sum(answer is None for answer in verdicts.values())
+    failures = found.failures()
+    if not dry_run and (stale or failures):
+        found.remove([*stale, *failures])
+    does = "would be dropped" if dry_run else "dropped"
+    apart = f", {unknown} of them with modules that are not found from here" if unknown else ""
+    print(f"{len(stale)} records and {len(failures)} failures {does}, {len(verdicts) - len(stale)} kept{apart}")
+    if json:
+        print(json_lines.dumps({
+            "records": len(stale), "failures": len(failures), "kept": len(verdicts) - len(stale), "unknown": unknown
+        }))  # fmt: skip
+
+
+@runs.command(name="import")
+def import_runs(other: Path, /, *, store: Store = None, json: Json = False) -> None:
+    """Take over the records of another store: a classmate's seeds join yours.
+
+    Args:
+        other: their runs.db.
+
+    """
+    import json as json_lines
+
+    found = Runs(store)
+    new = found.merge(Runs(other))
+    usable = sum(reusable(record) is True for record in new)
+    print(f"{len(new)} new records from {other}, of which this version can use {usable}")
+    if json:
+        print(json_lines.dumps({"new": len(new), "usable": usable}))
 
 
 def row(finished: str, record: Record) -> dict[str, Any]:

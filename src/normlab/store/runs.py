@@ -112,16 +112,20 @@ class Runs:
                     f"DELETE FROM {table} WHERE id IN (SELECT value FROM json_each(?))", (_json(trials),)
                 )
 
-    def merge(self, other: "Runs") -> int:
-        """Take over the records that another store has and this one has not; returns how many."""
-        if not other.path.exists():
-            raise NormlabError("a runs store to import", f"no file at {other.path}", "name the other's runs.db")
+    def merge(self, other: "Runs") -> Sequence[Record]:
+        """Take over the records that another store has and this one has not, and return them.
+
+        Raises NormlabError where there is no such store, or it is damaged or newer; nothing is taken over then.
+        """
+        if not other.path.is_file() or not other.path.stat().st_size:  # sqlite would make a store of an empty file
+            got = f"no file at {other.path}" if not other.path.exists() else f"no store at {other.path}"
+            raise NormlabError("a runs store to import", got, "name the other's runs.db")
         theirs = [record for _, record in other.list()]
         mine = {record.trial for _, record in self.list()}
         new = [record for record in theirs if record.trial not in mine]
         for record in new:
             self.add(record)
-        return len(new)
+        return new
 
     def fail(self, trial: str, recipe: Recipe, reason: str) -> None:
         """Note that a trial gave no record, and why."""

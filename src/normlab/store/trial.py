@@ -11,6 +11,7 @@ from pathlib import Path
 
 from normlab.errors import is_reference, working_directory_first
 from normlab.store.recipe import Recipe
+from normlab.store.record import Record
 
 # The rooms whose source can change a number in a record; a new figure or option must not orphan old runs.
 ROOMS = ("errors.py", "norms", "nn.py", "functional.py", "surgery", "measure", "models", "data", "train")
@@ -27,6 +28,15 @@ def trial_id(recipe: Recipe) -> str:
         "named": {reference: _file_hash(reference) for reference in sorted(_references(recipe.model_dump()))},
     }
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def reusable(record: Record) -> bool | None:
+    """Whether this version, here, would make the very trial of a record; None where that cannot be told, since
+    source that its recipe names is not found from the working directory.
+    """
+    if trial_id(record.recipe) == record.trial:
+        return True
+    return None if any(_file_hash(each) is None for each in _references(record.recipe.model_dump())) else False
 
 
 def versions() -> dict[str, str]:
