@@ -11,7 +11,7 @@ from normlab.lab.executor import Lost, local, named, run_all
 
 
 def run(payloads, workers=2):
-    found = list(run_all(payloads, work, local(workers), workers))
+    found = list(run_all(dict(payloads), work, local(workers), workers))
     assert sorted(key for key, _ in found) == sorted(payloads)  # none lost, none doubled
     return dict(found)
 

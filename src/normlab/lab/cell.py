@@ -1,6 +1,7 @@
 """Cell: one arm with one seed, and the trials that speak for it."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 
 from normlab.store import Recipe, Record
@@ -18,7 +19,7 @@ class Trial:
     decides: bool = True
     """Whether the arm is judged by it; a trial of a search is not."""
 
-    @property
+    @functools.cached_property
     def key(self) -> str:
         """The recipe as JSON, under which it is found."""
         return self.recipe.model_dump_json()

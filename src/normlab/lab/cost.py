@@ -8,7 +8,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from normlab import models
-from normlab.data import Dataset
+from normlab.data import Dataset, Examples, Loaded
 from normlab.store import Recipe, Record
 from normlab.surgery.find import batch_norms
 from normlab.train.evaluate import AT_ONCE_FROM
@@ -21,14 +21,23 @@ def cost(recipe: Recipe, dataset: Dataset) -> float:
     """Training, evaluation and the recomputing of statistics, in LeNet-equivalent training examples."""
     relative, norms = _of_model(recipe.model, json.dumps(recipe.model_options), dataset.shape, dataset.classes)
     held = recipe.validation
-    train = min(recipe.train_examples or len(dataset.train), len(dataset.train) - held)
+    there = _count(dataset.train)
+    train = min(recipe.train_examples or there, there - held)
     precise = min(recipe.precise_examples or train, train)
-    validation = held or (0 if dataset.validation is None else len(dataset.validation))
-    sizes = {"validation": validation, "test": 0 if dataset.test is None else len(dataset.test)}
+    validation = held or _count(dataset.validation)
+    sizes = {"validation": validation, "test": _count(dataset.test)}
     each = sum(size for name, size in sizes.items() if name in recipe.evaluate)
     passes = 1 if norms >= AT_ONCE_FROM else norms
     at_end = each + precise * (passes + ("train" in recipe.evaluate))
     return relative * (recipe.epochs * (train + each / 3) + at_end / 3)
+
+
+@functools.lru_cache(maxsize=16)
+def _count(split: Examples | Loaded | None) -> int:
+    """Examples of a pass; of a loader, whose data set may have no length, those that it gives."""
+    if isinstance(split, Loaded):
+        return sum(len(y) for _, y in split.batches(seed=0))
+    return 0 if split is None else len(split)
 
 
 @functools.cache

@@ -112,7 +112,7 @@ def local(workers: int, gpus: int = 0) -> Callable[[], Executor]:
             def shutdown(self, wait: bool = True) -> None:
                 super().shutdown(wait=True, kill_workers=not wait)
 
-        return Processes(max_workers=workers, initializer=begin, initargs=(1, gpus), env=ENVIRONMENT)
+        return Processes(max_workers=workers, initializer=begin, initargs=(1, gpus, os.getpid()), env=ENVIRONMENT)
 
     return open_executor
 

@@ -50,7 +50,8 @@ class tuned:
     """Each arm at the rate of the grid where it has the best mean validation accuracy, under recomputed statistics.
 
     The search uses the first `tuning_seeds` seeds and sees training and validation data alone; a rate with an
-    unusable seed is out, and of two equal ones the smaller is taken.
+    unusable seed is out, and of two equal ones the smaller is taken. Data that nothing validates are judged by
+    training accuracy.
     """
 
     rates: tuple[float, ...]
@@ -76,14 +77,13 @@ class tuned:
 
     def _score(self, recipe: Recipe, rate: float, seeds: Sequence[int], found: Found, floor: float) -> float:
         scores = []
-        for trial in self._search("", recipe, seeds):
-            if trial.recipe.lr != rate:
-                continue
-            record = found[trial.key]
+        for seed in seeds[: self.tuning_seeds]:
+            record = found[Trial("", _searching(recipe, rate, seed, "validation")).key]
             if isinstance(record, str) or unusable(record, floor):
                 return -math.inf
             precise = record.result.precise
-            scores.append(0.0 if precise is None else precise.validation_accuracy or 0.0)
+            validated = None if precise is None else precise.validation_accuracy
+            scores.append(train_accuracy(record) if validated is None else validated)
         return sum(scores) / len(scores)
 
 
@@ -152,6 +152,7 @@ class bisection:
                 rate, halved = math.sqrt(low * high), halved + 1
             else:
                 return
+            rate = _rounded(rate)
             if not self.lowest <= rate <= self.highest:
                 return
 
@@ -162,6 +163,9 @@ class bisection:
 
 def _searching(recipe: Recipe, rate: float, seed: int, *splits: str) -> Recipe:
     """A trial of a search: it never sees the test data, and nothing is probed."""
-    # Rounded, since sqrt(10) twice is 10 only nearly: the same rate should be the same trial.
-    rate = float(f"{rate:.6g}")
-    return recipe.replace(lr=rate, seed=seed, evaluate=("train", *splits), probes=())
+    return recipe.replace(lr=_rounded(rate), seed=seed, evaluate=("train", *splits), probes=())
+
+
+def _rounded(rate: float) -> float:
+    """Since sqrt(10) twice is 10 only nearly: the same rate should be the same trial."""
+    return float(f"{rate:.6g}")

@@ -2,7 +2,10 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from string import Formatter
 from typing import Any
+
+import pydantic
 
 from normlab.errors import NormlabError, choose
 from normlab.lab.cell import Cell
@@ -10,7 +13,7 @@ from normlab.lab.plan import Plan, every_arm
 from normlab.lab.rules import Outcomes, Rule
 from normlab.store import Recipe
 from normlab.store.verdict import Figure, Finding, Word
-from normlab.surgery import Surgery, freeze, swap, to_plain
+from normlab.surgery import Surgery, freeze, keep, swap, to_plain
 
 
 class Arm:
@@ -37,14 +40,30 @@ class Arm:
         `norm` has none of them.
         """
         surgeries = [*self.surgeries]
-        if norm is not None and not any(isinstance(each, swap) for each in surgeries):
+        if norm is not None and not any(map(_leaves_none, surgeries)):
             if any(isinstance(each, freeze) for each in surgeries):
                 raise NormlabError("batch norm, whose parts this study freezes", norm, "leave out --norm")
             surgeries.append(swap("batch", norm))
         changes = dict(self.changes)
         if "model_options" in changes:
             changes["model_options"] = base.model_options | changes["model_options"]
-        return base.replace(**changes, surgeries=(*base.surgeries, *map(to_plain, surgeries)))
+        try:
+            return base.replace(**changes, surgeries=(*base.surgeries, *map(to_plain, surgeries)))
+        except pydantic.ValidationError as error:
+            (first, *_) = error.errors()
+            where = ".".join(map(str, first["loc"]))
+            raise NormlabError(f"an arm that changes {where}: {first['msg']}", first["input"]) from error
+
+
+def _leaves_none(surgery: Surgery) -> bool:
+    """Whether no batch norm stands after it."""
+    return isinstance(surgery, swap) or (
+        isinstance(surgery, keep) and not (surgery.positions or surgery.paths or surgery.stages)
+    )
+
+
+TOLD = ("effect", "low", "high", "n", "rule")
+"""Of the finding that decided, for an answer."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,6 +131,12 @@ class Study:
     """The lines of the thread that it answers."""
 
     def __post_init__(self) -> None:
+        if not self.rules:
+            raise NormlabError("a rule at least", "none", 'a measurement without a claim has answered("accuracy")')
+        for answer in [] if callable(self.answers) else self.answers.values():
+            for _, name, _, _ in Formatter().parse(answer):
+                if name is not None:
+                    choose(dict.fromkeys(TOLD), name, "part of an answer")
         known = {measure.name: measure for measure in self.measures}
         for rule in (*self.rules, *self.beside):
             for name in rule.measures:

@@ -60,7 +60,9 @@ def _answer(asked: Ask, results: Results, deciding: Finding) -> str:
     answers = asked.study.answers
     if callable(answers):
         return answers(results, deciding)
-    return sentence(answers.get(deciding.word, asked.study.claim), deciding, results.measures[deciding.measure])
+    if deciding.word not in answers:
+        return asked.study.claim
+    return sentence(answers[deciding.word], deciding, results.measures[deciding.measure])
 
 
 def _any(results: Results) -> bool:

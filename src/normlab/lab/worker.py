@@ -6,6 +6,8 @@ import json
 import os
 import signal
 import tempfile
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,9 +24,12 @@ _HELD: list[object] = []
 """Locks that last as long as this process."""
 
 
-def begin(threads: int, gpus: int) -> None:
-    """Make a process a worker: Ctrl-C is its parent's to handle, and of several GPUs it takes one for itself."""
+def begin(threads: int, gpus: int, parent: int) -> None:
+    """Make a process a worker: Ctrl-C is its parent's to handle, of several GPUs it takes one for itself, and when
+    its parent is gone so is it.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     if gpus > 1:
         os.environ["CUDA_VISIBLE_DEVICES"] = str(take_one(gpus, "gpu"))
     import torch
@@ -33,6 +38,13 @@ def begin(threads: int, gpus: int) -> None:
     torch.set_num_threads(threads)
     # Loky takes the memory that the allocator keeps, as it is told to, for a leak, and would restart the worker.
     process_executor._MAX_MEMORY_LEAK_SIZE = MOST_MEMORY
+
+
+def _end_with(parent: int) -> None:
+    """A parent that is killed tells nobody, and its workers would wait for it for ever."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 def take_one(count: int, what: str) -> int:
