@@ -10,17 +10,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from normlab import functional, nn, surgery, train
     from normlab.errors import NormlabError
+    from normlab.notebook import study
     from normlab.store import Recipe, Record, Runs
 
 __version__ = "0.1.0"
 
-__all__ = ["NormlabError", "Recipe", "Record", "Runs", "functional", "nn", "surgery", "train"]
+__all__ = ["NormlabError", "Recipe", "Record", "Runs", "functional", "nn", "study", "surgery", "train"]
 
 _HOMES = {
     "NormlabError": "normlab.errors",
     "Recipe": "normlab.store",
     "Record": "normlab.store",
     "Runs": "normlab.store",
+    "study": "normlab.notebook",
 }
 
 

@@ -1,7 +1,6 @@
 """From names on a command line to studies that can be run, what they would take, and who runs them."""
 
 import dataclasses
-import shlex
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ from normlab.cli.tables import print_table
 from normlab.data import Dataset
 from normlab.errors import NormlabError
 from normlab.lab import executor, statistics
-from normlab.lab.ask import Ask, ask
+from normlab.lab.ask import Ask, ask, command
 from normlab.lab.cost import USUAL, cost, speed
 from normlab.lab.run import Ids, missing
 from normlab.store import Runs
@@ -38,22 +37,7 @@ def ask_all(names: Sequence[str], *, size: str, **how: Any) -> list[Ask]:
     chosen = {name: studies.find(name) for name in (studies.names() if "all" in names else names)}
     if "all" in names:
         chosen = {name: study for name, study in chosen.items() if size in study.sizes}
-    command = _command(size, how)
-    return [
-        ask(name, study, size=size, command=f"normlab study run {shlex.quote(name)} {command}".strip(), **how)
-        for name, study in chosen.items()
-    ]
-
-
-def _command(size: str, how: Mapping[str, Any]) -> str:
-    """The options that ask the same again."""
-    words = ["--size", size]
-    for option in ("model", "data_name", "norm", "seeds"):
-        if how.get(option) is not None:
-            words += [f"--{option.removesuffix('_name')}", str(how[option])]
-    for key, value in (how.get("model_options") or {}).items():
-        words += ["--model-options", f"{key}={value}"]
-    return shlex.join(words)
+    return [ask(name, study, size=size, command=command(name, size, how), **how) for name, study in chosen.items()]
 
 
 def datasets_of(asks: Sequence[Ask]) -> dict[str, Dataset]:

@@ -5,7 +5,9 @@ import functools
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from normlab import data, models
 from normlab.data import Dataset, Examples
@@ -86,6 +88,8 @@ def ask(
     if model is not None:
         models.find(model)
         own = model != base.model
+        if own and any("model" in arm.changes for arm in study.arms.values()):
+            raise NormlabError(f"a study of one model for --model {model}", f"{name}, which compares models of its own")
         base = base.replace(model=model, model_options={} if own else base.model_options)
     if model_options:
         bind(models.find(base.model), model_options, f"model {base.model}")
@@ -98,6 +102,17 @@ def ask(
     return Ask(name, study, size, wanted, base, norm, command)
 
 
+def command(name: str, size: str, how: Mapping[str, Any]) -> str:
+    """The command line that asks the same again; `how` is what `ask` was given besides."""
+    words = ["normlab", "study", "run", name, "--size", size]
+    for option in ("model", "data_name", "norm", "seeds"):
+        if how.get(option) is not None:
+            words += [f"--{option.removesuffix('_name')}", str(how[option])]
+    for key, value in (how.get("model_options") or {}).items():
+        words += ["--model-options", f"{key}={value if isinstance(value, str) else json.dumps(value)}"]
+    return shlex.join(words)
+
+
 def fit_to(base: Recipe, dataset: Dataset) -> Recipe:
     """The recipe for a data set that may be smaller than the one it was written for.
 
@@ -105,12 +120,12 @@ def fit_to(base: Recipe, dataset: Dataset) -> Recipe:
     fewer than two classes, and for fewer than ten examples.
     """
     train = dataset.train
-    if dataset.classes < 2:
-        raise NormlabError(f"at least two classes in {dataset.name}", dataset.classes, "every model is right on one")
+    # Of labels, not of classes: theirs count from 0.
+    labels = len(train.y.unique()) if isinstance(train, Examples) else dataset.classes
+    if labels < 2:
+        raise NormlabError(f"at least two classes in {dataset.name}", labels, "every model is right on one")
     if not isinstance(train, Examples):
-        if base.train_examples is not None or base.validation:
-            base = base.replace(train_examples=None, validation=0, precise_examples=None)
-        return base
+        return base.replace(train_examples=None, validation=0, precise_examples=None)
     if len(train) < 10:
         raise NormlabError(f"at least ten training examples in {dataset.name}", len(train))
     validation = 0 if dataset.validation is not None else min(base.validation or len(train) // 10, len(train) // 10)

@@ -1,6 +1,7 @@
 """A chart into a file: PNG and SVG through vl-convert, HTML that works offline."""
 
 import html
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import altair
 from normlab.errors import NormlabError
 from normlab.report import script
 from normlab.store.files import write_atomically
+from normlab.store.verdict import Figure
 
 WIDTH = 560
 """Pixels of a picture that stands alone."""
@@ -62,12 +64,25 @@ def save(chart: altair.TopLevelMixin, path: Path, title: str) -> None:
     write(chart.to_dict(), path, title)
 
 
+def svg(figure: Figure) -> str:
+    """A study's figure as a picture that stands alone, on white."""
+    import vl_convert
+
+    drawn: str = vl_convert.vegalite_to_svg(_alone(figure.spec | {"background": "white"}))
+    return drawn
+
+
+def _alone(spec: dict[str, Any]) -> dict[str, Any]:
+    """A chart that would take its page's width has one of its own, and no string that Vega cannot take."""
+    own: dict[str, Any] = json.loads(script.embedded(spec))
+    return own | {"width": WIDTH} if own.get("width") == "container" else own
+
+
 def write(spec: dict[str, Any], path: Path, title: str) -> None:
     """Likewise for a chart as Vega-Lite; one that takes its page's width gets one of its own."""
     import vl_convert
 
-    if spec.get("width") == "container":
-        spec = spec | {"width": WIDTH}
+    spec = _alone(spec)
     if path.suffix.lower() == ".png":
         content = vl_convert.vegalite_to_png(spec, scale=2)
     elif path.suffix.lower() == ".svg":
