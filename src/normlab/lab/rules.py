@@ -8,11 +8,11 @@ if all of it lies where the claim says it does not, inconclusive otherwise.
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from normlab.lab import statistics
 from normlab.store import Finding
-from normlab.store.verdict import Word
+from normlab.store.verdict import Scale, Word
 
 Values = Mapping[str, Mapping[int, float]]
 """Arm to seed to the value of one measure; unusable trials are not in it."""
@@ -48,6 +48,7 @@ class _OfOneMeasure:
     """What most rules have in common: the one measure that they look at."""
 
     measure: str
+    scale: ClassVar[Scale] = "difference"
 
     @property
     def measures(self) -> tuple[str, ...]:
@@ -59,7 +60,7 @@ class _OfOneMeasure:
         finite = {
             name: value if value is not None and math.isfinite(value) else None for name, value in numbers.items()
         }
-        return Finding(rule=str(self), measure=self.measure, word=word, n=n, **finite)
+        return Finding(rule=str(self), measure=self.measure, word=word, scale=self.scale, n=n, **finite)
 
     def _beyond(
         self, differences: Sequence[float], margin: float, level: float, back: Callable[[float], float] = float
@@ -201,6 +202,7 @@ class ratio_at_least(_OfOneMeasure):
     more: str
     less: str
     ratio: float
+    scale = "ratio"
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -251,6 +253,7 @@ class near(_OfOneMeasure):
     arm: str
     value: float
     tolerance: float
+    scale = "level"
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -274,6 +277,7 @@ class below(_OfOneMeasure):
     measure: str
     bound: float
     of: tuple[str, ...] = ()
+    scale = "level"
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -310,6 +314,7 @@ class ranks(_OfOneMeasure):
     predictor: str
     at_least: float
     arms = ()
+    scale = "rank"
 
     @property
     def measures(self) -> tuple[str, ...]:
@@ -340,6 +345,7 @@ class answered(_OfOneMeasure):
 
     measure: str
     of: tuple[str, ...] = ()
+    scale = "level"
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -358,8 +364,8 @@ class answered(_OfOneMeasure):
 
 @dataclasses.dataclass(frozen=True)
 class holm:
-    """Several contrasts of one question, corrected for their number by Holm's step-down (1979): the k-th smallest p
-    is held to the level of m - k + 1 tests, and after the first that decides nothing none does.
+    """Several contrasts of one question, corrected for their number by Holm's step-down (1979): the k-th to decide, in
+    either direction, is held to the level of m - k + 1 tests, and where none of the rest decides at theirs none does.
     """
 
     rules: tuple[Rule, ...]
@@ -376,12 +382,12 @@ class holm:
         return "; ".join(map(str, self.rules)) + " (Holm's correction)"
 
     def __call__(self, outcomes: Outcomes, level: float = statistics.LEVEL) -> list[Finding]:
-        ps = [found.p for rule in self.rules for found in rule(outcomes, level)]
-        order = sorted(range(len(ps)), key=lambda index: math.inf if (p := ps[index]) is None else p)
         findings: dict[int, Finding] = {}
-        stopped = False
-        for rank, index in enumerate(order):
-            (found,) = self.rules[index](outcomes, 1 - (1 - level) / (len(ps) - rank))
-            stopped = stopped or found.word == "inconclusive"
-            findings[index] = found.model_copy(update={"word": "inconclusive"}) if stopped else found
-        return [findings[index] for index in range(len(ps))]
+        left = [*range(len(self.rules))]
+        while left:
+            # Not by p: that of an equivalence is large where it is surely wrong.
+            found = {index: self.rules[index](outcomes, 1 - (1 - level) / len(left))[0] for index in left}
+            decided = {index: finding for index, finding in found.items() if finding.word != "inconclusive"}
+            findings |= decided or found
+            left = [index for index in left if index not in findings]
+        return [findings[index] for index in range(len(self.rules))]
