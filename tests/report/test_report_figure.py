@@ -118,3 +118,10 @@ def test_the_report_needs_no_torch():
     code = "import sys, normlab.report.curve, normlab.report.figure; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert (done.stdout, done.stderr) == ("False\n", "")
+
+
+@pytest.mark.parametrize("ending", [".svg", ".png", ".html"])
+def test_a_control_character_in_a_name_ends_nothing(tmp_path, ending):
+    """vl-convert would abort the process at an escape in a text that it draws."""
+    save(curve(records.record(model="a\x1b[31m\u2028b")), tmp_path / f"curve{ending}", "title")
+    assert (tmp_path / f"curve{ending}").stat().st_size > 1000

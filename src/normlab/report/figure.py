@@ -1,7 +1,6 @@
 """A chart into a file: PNG and SVG through vl-convert, HTML that works offline."""
 
 import html
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import altair
 
 from normlab.errors import NormlabError
 from normlab.report import script
+from normlab.report.words import printable
 from normlab.store.files import write_atomically
 from normlab.store.verdict import Figure
 
@@ -73,9 +73,18 @@ def svg(figure: Figure) -> str:
 
 
 def _alone(spec: dict[str, Any]) -> dict[str, Any]:
-    """A chart that would take its page's width has one of its own, and no string that Vega cannot take."""
-    own: dict[str, Any] = json.loads(script.embedded(spec))
+    """A chart that would take its page's width gets one of its own."""
+    own: dict[str, Any] = _printable(spec)
     return own | {"width": WIDTH} if own.get("width") == "container" else own
+
+
+def _printable(value: Any) -> Any:
+    """A control character in a name would end the whole process within vl-convert."""
+    if isinstance(value, dict):
+        return {_printable(name): _printable(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_printable(each) for each in value]
+    return printable(value) if isinstance(value, str) else value
 
 
 def write(spec: dict[str, Any], path: Path, title: str) -> None:
