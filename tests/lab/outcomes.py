@@ -2,11 +2,10 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from records import record
-
 from normlab.lab.cell import Found, Trial
 from normlab.lab.plan import Plan
 from normlab.store import Recipe, Record
+from records import record
 
 BASE = Recipe(device="cpu", threads=1, probes=({"name": "fit", "every": 1},))
 """What the arms here start from."""

@@ -97,7 +97,7 @@ def test_what_is_left_of_the_batch_norms_is_swapped():
 
 
 def test_a_norm_without_the_parts_that_a_study_freezes():
-    with pytest.raises(NormlabError, match="batch norm, whose parts this study freezes.*leave out --norm"):
+    with pytest.raises(NormlabError, match=r"batch norm, whose parts this study freezes.*leave out --norm"):
         _ = ask("averages", studies.find("averages"), size="quick", data_name="digits", norm="none").arms
 
 

@@ -27,7 +27,8 @@ def study(rules=None, **changes):
     told = {
         "question": "?", "claim": "a {curly} claim", "source": "here", "recipe": BASE,
         "arms": {"a": Arm(), "b": Arm(batch_size=32)}, "measures": (accuracy,),
-        "rules": (superior("accuracy", "a", "b"),) if rules is None else rules, "answers": {}, "sizes": {"quick": Size(6, {})},
+        "rules": (superior("accuracy", "a", "b"),) if rules is None else rules, "answers": {},
+        "sizes": {"quick": Size(6, {})},
     }  # fmt: skip
     return Study(**told | changes)
 
@@ -178,7 +179,7 @@ def test_a_study_that_cannot_be_judged_is_refused_before_its_run(changes, messag
 
 
 def test_an_arm_that_makes_no_recipe_is_one_clear_sentence():
-    with pytest.raises(NormlabError, match="field of a recipe.*did you mean epochs"):
+    with pytest.raises(NormlabError, match=r"field of a recipe.*did you mean epochs"):
         Arm(epoch=3)
-    with pytest.raises(NormlabError, match="lr: .*greater than 0"):
+    with pytest.raises(NormlabError, match=r"lr: .*greater than 0"):
         Arm(lr=-1.0).recipe(BASE)

@@ -15,6 +15,7 @@ from pathlib import Path
 import lab_zoo
 import pytest
 
+from normlab import studies
 from normlab.lab import Arm
 from normlab.lab.ask import ask
 from normlab.lab.executor import local
@@ -149,6 +150,28 @@ def test_a_worker_of_another_version_is_a_failure_that_says_so(monkeypatch):
     assert all("the worker has another version of something" in why for why in Runs().failures().values())
     assert len(Runs().failures()) == 4
     assert verdict.word == "inconclusive"
+
+
+STUDY_FILE = """
+import dataclasses
+from lab_zoo import study
+from torch import nn
+
+def build():
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 5), nn.BatchNorm1d(5), nn.Linear(5, 10))
+
+STUDY = study(recipe=study().recipe.replace(model="a_study_elsewhere:build", model_options={}))
+"""
+
+
+def test_workers_find_what_a_study_file_names_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    file = tmp_path / "a_study_elsewhere.py"
+    file.write_text(STUDY_FILE)
+    (verdict,), done = carried_out(ask("theirs", studies.find(str(file)), size="quick"), here=False)
+    assert len(done) == 4
+    assert Runs().failures() == {}
+    assert verdict.measures["accuracy"].values["BN"].keys() == {0, 1}
 
 
 # --- kills ---------------------------------------------------------------------------------------------------------

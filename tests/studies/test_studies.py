@@ -138,8 +138,8 @@ def test_it_ends_in_a_verdict_with_figures(name, monkeypatch):
 def test_a_study_of_a_file_of_the_users(tmp_path):
     file = tmp_path / "mine_too.py"
     file.write_text(
-        "from torch import nn\nfrom normlab.studies.bias import *\nfrom normlab.lab import Arm\nimport dataclasses\n"
-        "def build():\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, 5), nn.BatchNorm1d(5), nn.Linear(5, 10))\n"
+        "from torch import nn\nfrom normlab.studies.bias import STUDY\nimport dataclasses\n"
+        "def build():\n  return nn.Sequential(nn.Flatten(), nn.Linear(64, 5), nn.BatchNorm1d(5), nn.Linear(5, 10))\n"
         "STUDY = dataclasses.replace(STUDY, recipe=STUDY.recipe.replace(model='mine_too:build'))\n"
     )
     asked = ask(str(file), studies.find(str(file)), size="quick", seeds=2, data_name="digits-8x8")

@@ -89,7 +89,7 @@ def ask(
         models.find(model)
         own = model != base.model
         if own and any("model" in arm.changes for arm in study.arms.values()):
-            raise NormlabError(f"a study of one model for --model {model}", f"{name}, which compares models of its own")
+            raise NormlabError(f"a study of one model for --model {model}", f"{name}, which compares its own models")
         base = base.replace(model=model, model_options={} if own else base.model_options)
     if model_options:
         bind(models.find(base.model), model_options, f"model {base.model}")

@@ -364,8 +364,8 @@ class answered(_OfOneMeasure):
 
 @dataclasses.dataclass(frozen=True)
 class holm:
-    """Several contrasts of one question, corrected for their number by Holm's step-down (1979): the k-th to decide, in
-    either direction, is held to the level of m - k + 1 tests, and where none of the rest decides at theirs none does.
+    """Several contrasts of one question, corrected for their number by Holm's step-down (1979): the k-th to decide,
+    either way, is held to the level of m - k + 1 tests, and where none of the rest decides at theirs none does.
     """
 
     rules: tuple[Rule, ...]

@@ -30,8 +30,8 @@ def find(name: str) -> Study:
 def _of_file(path: Path) -> Study:
     if not path.is_file():
         raise NormlabError("a file with a STUDY", f"no file {path}", "see `normlab study list`")
-    # A study's arms may name what stands in its own file, as module:name, for workers to import.
-    sys.path.insert(0, str(path.parent.resolve()))
+    folder = str(path.parent.resolve())
+    sys.path.insert(0, folder)
     try:
         study = importlib.import_module(path.stem).STUDY
     except AttributeError as error:
@@ -39,7 +39,10 @@ def _of_file(path: Path) -> Study:
     except Exception as error:
         raise NormlabError(f"the study {path} to import", one_line(error), "mend it") from error
     finally:
-        sys.path.remove(str(path.parent.resolve()))
+        sys.path.remove(folder)
+        # A study's arms may name what stands in its own file, as module:name: workers start with this very path.
+        if folder not in sys.path:
+            sys.path.append(folder)
     if not isinstance(study, Study):
         raise NormlabError(f"STUDY in {path} as a Study", f"a {type(study).__name__}")
     return study
