@@ -184,7 +184,9 @@ def test_a_float16_layer_counts_what_its_buffers_cannot_hold():
 def test_a_batch_that_the_mask_empties_does_not_dilute_the_cumulative_average():
     layer, x = nn.BatchNorm1d(2, momentum=None), torch.randn(4, 2)
     layer(torch.randn(4, 2), torch.zeros(4, 1, dtype=torch.bool))
+    assert layer.num_batches_tracked == 0
     layer(x, torch.ones(4, 1, dtype=torch.bool))
+    assert layer.num_batches_tracked == 1
     assert_close(layer.running_mean, x.mean(0))
 
 

@@ -120,7 +120,6 @@ class _Normalize(Function):
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(x, weight, kept, mean, inverse)
         ctx.eps = eps
-        ctx.bias_dtype = None if bias is None else bias.dtype
         return y, mean, unbiased_var
 
     @staticmethod
@@ -153,8 +152,8 @@ class _Normalize(Function):
             dx = (dx * column(scale, x)).to(x.dtype)
         return (
             dx if needs_x else None,
-            (dweight if dweight.dtype == weight.dtype else dweight.to(weight.dtype)) if needs_weight else None,
-            (dbias if dbias.dtype == ctx.bias_dtype else dbias.to(ctx.bias_dtype)) if needs_bias else None,
+            dweight if needs_weight else None,  # autograd gives it the parameter's dtype
+            dbias if needs_bias else None,
             None,
             None,
         )
