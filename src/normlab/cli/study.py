@@ -2,6 +2,7 @@
 
 import dataclasses
 import json as json_lines
+import os
 import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
@@ -243,6 +244,8 @@ def _check_target(target: Path, format: str | None = None) -> None:
         raise NormlabError("a report as a file", f"the folder {target}", "name a file in it")
     if target.parent != home() and not target.parent.is_dir():
         raise NormlabError("a report in a folder that is there", str(target.parent), "make it first")
+    if target.parent.is_dir() and not os.access(target.parent, os.W_OK):
+        raise NormlabError("a report in a folder that may be written to", str(target.parent), "name another")
 
 
 def _write_report(verdicts: Sequence[Verdict], target: Path, format: str | None = None) -> None:
