@@ -87,19 +87,33 @@ def ask(
     base = study.recipe_of(size)
     if model is not None:
         models.find(model)
-        own = model != base.model
-        if own and any("model" in arm.changes for arm in study.arms.values()):
-            raise NormlabError(f"a study of one model for --model {model}", f"{name}, which compares its own models")
-        base = base.replace(model=model, model_options={} if own else base.model_options)
+        if model != base.model:
+            study = _of_any_model(name, study)
+            base = base.replace(model=model, model_options={})
     if model_options:
         bind(models.find(base.model), model_options, f"model {base.model}")
         base = base.replace(model_options=base.model_options | model_options)
     if data_name is not None:
         base = base.replace(data=data_name)
     base = resolve(base.replace(threads=1))
-    base = fit_to(base, data.load(base.data))
+    base = fit_to(base, _load(base.data))
     wanted = study.sizes[size].seeds if seeds is None else seeds
     return Ask(name, study, size, wanted, base, norm, command)
+
+
+@functools.lru_cache(maxsize=4)
+def _load(name: str) -> Dataset:
+    """Read once for however many studies."""
+    return data.load(name)
+
+
+def _of_any_model(name: str, study: Study) -> Study:
+    """The study without the arms that need options of its own model, and without what was to be said beside of them."""
+    arms = {arm: each for arm, each in study.arms.items() if not {"model", "model_options"} & each.changes.keys()}
+    if any(not set(rule.arms) <= arms.keys() for rule in study.rules) or not arms:
+        raise NormlabError("a study that can be asked of any model", f"{name}, which compares models of its own")
+    beside = [rule for rule in study.beside if set(rule.arms) <= arms.keys()]
+    return dataclasses.replace(study, arms=arms, beside=beside)
 
 
 def command(name: str, size: str, how: Mapping[str, Any]) -> str:
