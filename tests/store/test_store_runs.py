@@ -314,6 +314,6 @@ def test_a_store_is_merged_whole_or_not_at_all(tmp_path):
         database.execute("UPDATE trials SET record = '{}' WHERE id LIKE 'c%'")
     database.close()
     other = Runs(tmp_path / "other.db")
-    with pytest.raises(NormlabError, match="trial cccccccccccccccc in .*theirs.db"):
+    with pytest.raises(NormlabError, match=r"trial cccccccccccccccc in .*theirs.db"):
         other.merge(theirs)
     assert other.list() == []

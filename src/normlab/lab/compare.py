@@ -132,7 +132,7 @@ def study_of(one: Side, other: Side, margin: float, tune: bool, lr: float) -> St
 def answer(a: str, b: str, margin: float, results: Results, deciding: Finding) -> str:
     """In one sentence which of the two is better and by how much, or that they are the same, or that it is open."""
     lost = [
-        f"{arm} gave no usable trial with {count} of {len({cell.seed for cell in results.cells})} seeds"
+        f"with {arm!r} {count} of {len({cell.seed for cell in results.cells})} seeds are unusable"
         for arm, count in results.unusable.items()
         if count
     ]
