@@ -132,7 +132,7 @@ def test_two_models_without_norms_and_two_recipes(normlab, users):
     models = normlab("compare", "users:model", "users:Net", *TINY)
     assert (models.code, models.err) == (0, "")
     (users / "slow.json").write_text('{"lr": 0.01}')
-    (users / "adam.json").write_text('{"optimizer": "adamw", "lr": 0.01}')
+    (users / "adam.json").write_text('{"optimizer": "adamw", "lr": 0.01, "model_options": {"width": 6}}')
     own = ("--model", "users:build", "--model-options", "width=4")
     recipes = normlab("compare", "slow.json", "adam.json", *TINY, *own)
     assert (recipes.code, recipes.err) == (0, "")

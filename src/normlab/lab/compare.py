@@ -78,6 +78,8 @@ def compare(
         )
     changes = changes or {}
     study = study_of(one, other, margin, tune, changes.get("lr", RECIPE.lr))
+    if how.get("model") is not None:  # as the study's own: no side is left out for what it changes in the model
+        study = dataclasses.replace(study, recipe=RECIPE.replace(model=how["model"]))
     plain = ask(f"compare {one.name} and {other.name}", study, data_name=_data(sides, data_name), **how)
     fields = {field.name: getattr(plain, field.name) for field in dataclasses.fields(plain)}
     base = plain.base.replace(**changes)
