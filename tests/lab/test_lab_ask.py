@@ -127,7 +127,7 @@ def test_a_model_with_53_norms():
 
 
 def test_a_study_that_compares_models_takes_no_other():
-    with pytest.raises(NormlabError, match="expected a study of one model for --model mlp, got largest-rate"):
+    with pytest.raises(NormlabError, match="expected a study that can be asked of any model, got largest-rate"):
         ask("largest-rate", studies.find("largest-rate"), size="quick", model="mlp", data_name="digits")
 
 

@@ -108,7 +108,7 @@ def _load(name: str) -> Dataset:
 
 
 def _of_any_model(name: str, study: Study) -> Study:
-    """The study without the arms that need options of its own model, and without what was to be said beside of them."""
+    """The study without the arms that need options of its own model, and without what is said beside of them."""
     arms = {arm: each for arm, each in study.arms.items() if not {"model", "model_options"} & each.changes.keys()}
     if any(not set(rule.arms) <= arms.keys() for rule in study.rules) or not arms:
         raise NormlabError("a study that can be asked of any model", f"{name}, which compares models of its own")

@@ -1,12 +1,12 @@
 """Thread, line 1: can the bias of the layer before batch normalization be removed?"""
 
 from normlab.lab import RECIPE, Arm, Study, accuracy, draw, sizes
-from normlab.lab.measures import reading, running_accuracy
+from normlab.lab.measures import at_start, running_accuracy
 from normlab.lab.rules import below, equivalent
 from normlab.measure import bias_gradient, to_plain
 from normlab.surgery import remove_bias
 
-gradient = reading(
+gradient = at_start(
     "bias gradient", "largest gradient of a bias, relative to the weights'", "bias_gradient", "relative"
 )
 

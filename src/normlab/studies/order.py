@@ -3,7 +3,7 @@
 import math
 
 from normlab.lab import RECIPE, Arm, Study, accuracy, draw, sizes
-from normlab.lab.measures import reading
+from normlab.lab.measures import at_start
 from normlab.lab.rules import equivalent, near
 from normlab.measure import to_plain, variance_ratio
 from normlab.surgery import reorder
@@ -12,8 +12,8 @@ KEPT = 0.5
 # Of max(0, z) for z ~ N(0, 1): mean square 1/2, squared mean 1/(2 pi); dropout divides what it keeps by KEPT.
 THEORY = (0.5 - 1 / (2 * math.pi)) / (0.5 / KEPT - 1 / (2 * math.pi))
 
-shift = reading("variance ratio", "variance at the last norm, evaluation over training, at the start", "variance_ratio",
-                "norm4", at=0)  # fmt: skip
+shift = at_start("variance ratio", "variance at the last norm, evaluation over training, at the start", "variance_ratio",
+                "norm4")  # fmt: skip
 
 STUDY = Study(
     question="In which order do batch norm, activation and dropout stand?",

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from normlab.lab import RECIPE, Arm, Study, draw, sizes
-from normlab.lab.measures import reading
+from normlab.lab.measures import at_start
 from normlab.lab.rules import below, superior
 from normlab.measure import statistics_graph, to_plain
 from normlab.surgery import swap
@@ -47,7 +47,7 @@ class BookWithoutData(Book):
 
 
 HERE = "normlab.studies.returned_statistics"
-nodes = reading("graph", f"autograd nodes kept alive by running statistics after {STEPS} steps", "statistics_graph",
+nodes = at_start("graph", f"autograd nodes kept alive by running statistics after {STEPS} steps", "statistics_graph",
                 f"nodes after {STEPS}")  # fmt: skip
 
 STUDY = Study(

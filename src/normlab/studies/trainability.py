@@ -1,11 +1,9 @@
 """Thread, line 13: does the curvature at the start predict the largest learning rate?"""
 
 from normlab.lab import RECIPE, Arm, Study, draw, sizes
-from normlab.lab.cell import Cell
-from normlab.lab.measures import largest_rate
+from normlab.lab.measures import at_start, largest_rate
 from normlab.lab.plan import bisection
 from normlab.lab.rules import ranks
-from normlab.lab.study import Measure
 from normlab.measure import curvature, to_plain
 from normlab.surgery import swap
 
@@ -20,11 +18,7 @@ NETS = {
 }
 
 
-def predicted(cell: Cell) -> float | None:
-    """2 / the largest eigenvalue of the Hessian before the first step."""
-    series = cell.records[0].result.probes.get("curvature") if cell.records else None
-    return series.values["two_over_largest"][0] if series else None
-
+predicted = at_start("2/lambda", "2 / largest Hessian eigenvalue at the start", "curvature", "two_over_largest")
 
 STUDY = Study(
     question="Does the curvature at the start predict the largest learning rate?",
@@ -37,7 +31,7 @@ STUDY = Study(
         for net, (model, options) in NETS.items()
         for norm, surgeries in (("BN", ()), ("none", (none,)))
     },
-    measures=(largest_rate, Measure("2/lambda", "2 / largest Hessian eigenvalue at the start", predicted)),
+    measures=(largest_rate, predicted),
     rules=(ranks("largest rate", "2/lambda", 0.5),),
     answers={
         "supported": "Yes: over n = {n} nets the rank correlation is {effect} ({low} to {high}).",
