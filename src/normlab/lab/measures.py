@@ -52,19 +52,14 @@ statistics_error = Measure(
 )
 
 
-def reading(name: str, title: str, probe: str, value: str, *, percent: bool = False) -> Measure:
-    """One value of a probe's last reading."""
-    return Measure(name, title, of_record(lambda record: _read(record, probe, value, -1)), percent)
-
-
 def at_start(name: str, title: str, probe: str, value: str) -> Measure:
     """One value of a probe before the first step: of an unusable trial too, since it does not depend on training."""
-    return Measure(name, title, lambda cell: _read(cell.records[0], probe, value, 0) if cell.records else None)
 
+    def read(cell: Cell) -> float | None:
+        series = cell.records[0].result.probes.get(probe) if cell.records else None
+        return None if series is None or value not in series.values else series.values[value][0]
 
-def _read(record: Record, probe: str, value: str, at: int) -> float | None:
-    series = record.result.probes.get(probe)
-    return None if series is None or value not in series.values else series.values[value][at]
+    return Measure(name, title, read)
 
 
 def over_readings(
