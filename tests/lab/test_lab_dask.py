@@ -54,7 +54,7 @@ def test_a_cluster_that_loses_a_worker_loses_no_payload(cluster):
     address, workers = cluster
     payloads = {f"k{number}": "pid" for number in range(20)} | {"raises": "raise on purpose"}
     found = []
-    for number, outcome in enumerate(run_all(payloads, work, dask(address), 2)):
+    for number, outcome in enumerate(run_all(dict(payloads), work, dask(address), 2)):
         found.append(outcome)
         if number == 3:
             workers[0].send_signal(signal.SIGKILL)

@@ -32,6 +32,8 @@ class Lost(Exception):  # noqa: N818 - what befell a payload, as data for the ca
 Outcome = str | Exception
 """What the work returned, or why it did not."""
 
+CONNECT = "10s"
+"""How long a scheduler may take to answer."""
 ATTEMPTS = 3
 """Of a payload alone in a pool: whoever kills workers at random should not take a trial for its own fault."""
 
@@ -128,7 +130,7 @@ def dask(address: str) -> Callable[[], Executor]:
                 "the package distributed for --backend dask", one_line(error), "pip install normlab[dask]"
             ) from error
         try:
-            return Client(address, set_as_default=False).get_executor(pure=False)
+            return Client(address, set_as_default=False, timeout=CONNECT).get_executor(pure=False)
         except OSError as error:
             raise NormlabError(
                 f"a Dask scheduler at {address}", one_line(error), "start it: dask scheduler"
@@ -142,7 +144,7 @@ def dask_workers(address: str) -> int:
     from distributed import Client
 
     try:
-        with Client(address, set_as_default=False, timeout="10s") as client:
+        with Client(address, set_as_default=False, timeout=CONNECT) as client:
             return max(1, sum(client.nthreads().values()))
     except OSError as error:
         raise NormlabError(f"a Dask scheduler at {address}", one_line(error), "start it: dask scheduler") from error

@@ -37,7 +37,7 @@ class keep:
             raise NormlabError(f"positions below {len(norms)}, the number of batch norms", wrong)
         if wrong_paths := [path for path in self.paths if path not in norms]:
             raise NormlabError("paths of batch norms", wrong_paths, f"there are {', '.join(norms) or 'none'}")
-        if len(norms) < self.of:
+        if self.stages and len(norms) < self.of:
             raise NormlabError(f"at least {self.of} batch norms, one a stage", len(norms))
         stay = {
             path
