@@ -12,7 +12,7 @@ from normlab.cli.tables import print_table
 from normlab.data import Dataset
 from normlab.errors import NormlabError
 from normlab.lab import executor, statistics
-from normlab.lab.ask import Ask, ask, command
+from normlab.lab.ask import Ask, ask, command, rehearse
 from normlab.lab.cost import USUAL, cost, speed
 from normlab.lab.run import Ids, missing
 from normlab.store import Runs
@@ -32,12 +32,32 @@ class Estimate:
     seconds: float
 
 
-def ask_all(names: Sequence[str], *, size: str, **how: Any) -> list[Ask]:
-    """The studies of these names at a size, `all` for every one that has it. NormlabError if there is none."""
-    chosen = {name: studies.find(name) for name in (studies.names() if "all" in names else names)}
-    if "all" in names:
-        chosen = {name: study for name, study in chosen.items() if size in study.sizes}
-    return [ask(name, study, size=size, command=command(name, size, how), **how) for name, study in chosen.items()]
+def ask_all(names: Sequence[str], *, size: str, say: Callable[[str], None], **how: Any) -> list[Ask]:
+    """The studies of these names at a size. `all` is every one that has it and that can be asked of what is given;
+    `say` is told which others are left out, and why.
+
+    Raises NormlabError if there is none, or where a study that was named cannot be asked.
+    """
+    everything = "all" in names
+    asks, left = [], {}
+    for name in studies.names() if everything else names:
+        study = studies.find(name)
+        if everything and size not in study.sizes:
+            continue
+        try:
+            asked = ask(name, study, size=size, command=command(name, size, how), **how)
+            if everything and any(how.get(subject) for subject in ("model", "data_name", "norm")):
+                rehearse(asked)
+            asks.append(asked)
+        except NormlabError as error:
+            if not everything:
+                raise
+            left[name] = str(error)
+    if not asks:
+        raise NormlabError("a study that can be asked of this", f"none: {next(iter(left.values()))}")
+    for name, why in left.items():
+        say(f"left out: {name} ({why})")
+    return asks
 
 
 def datasets_of(asks: Sequence[Ask]) -> dict[str, Dataset]:

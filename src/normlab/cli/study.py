@@ -121,6 +121,7 @@ def run(
     asks = ask_all(
         names,
         size=size,
+        say=console.print,
         seeds=seeds,
         model=subject.model,
         model_options=parse_options(subject.model_options),

@@ -134,6 +134,8 @@ def fit_to(base: Recipe, dataset: Dataset) -> Recipe:
     fewer than two classes, and for fewer than ten examples.
     """
     train = dataset.train
+    if dataset.test is None and "test" in base.evaluate:  # then what validates must do
+        base = base.replace(evaluate=tuple(dict.fromkeys((*base.evaluate, "validation"))))
     # Of labels, not of classes: theirs count from 0.
     labels = len(train.y.unique()) if isinstance(train, Examples) else dataset.classes
     if labels < 2:

@@ -54,7 +54,7 @@ STUDY = Study(
         "inconclusive": "Not decided: at the slowest of the four rates it falls as T^{effect} ({low} to {high}, n = {n}).",
     },
     sizes={
-        "quick": Size(5, {"epochs": 400}),
+        "quick": Size(5, {"epochs": 200}),
         "standard": Size(8, {"epochs": 400}),
         "full": Size(15, {"epochs": 2_000}),
     },

@@ -21,7 +21,7 @@ STUDY = Study(
     recipe=RECIPE.replace(
         model="inception",
         model_options={"init": "xavier"},
-        probes=(to_plain(fit(every=5)),),
+        probes=(to_plain(fit(every=10)),),
         evaluate=("train", "test"),
     ),
     arms={
