@@ -299,8 +299,9 @@ class below(_OfOneMeasure):
 
         mirrored = [-value for value in max(columns, key=highest)]
         (found,) = self._beyond(mirrored, -self.bound, corrected)
-        turned = {"effect": found.effect, "low": found.high, "high": found.low}
-        return [found.model_copy(update={name: None if value is None else -value for name, value in turned.items()})]
+        mirror = {"effect": found.effect, "low": found.high, "high": found.low}
+        back = {name: None if value is None else 0.0 - value for name, value in mirror.items()}
+        return [found.model_copy(update=back)]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,7 +16,7 @@ def number(value: float | None, percent: bool = False) -> str:
     if value is None:
         return NOTHING
     # No minus before a zero that rounding made.
-    return f"{round(100 * value, 2) + 0.0:.2f} %" if percent else f"{value:.3g}"
+    return f"{round(100 * value, 2) + 0.0:.2f} %" if percent else f"{value + 0.0:.3g}"
 
 
 def p_value(p: float | None) -> str:

@@ -38,7 +38,6 @@ STUDY = Study(
     question="The thread's run: loss 0.246, train acc 0.909, test acc 0.878?",
     claim="Training accuracy is .909 within .02; test accuracy swings, half as much under recomputed statistics.",
     source="D2L discussion, batch normalization; D2L, section 'Concise implementation'",
-    thread=(14,),
     recipe=Recipe(probes=(to_plain(under_statistics(every=STEPS)),), precise_examples=5_000),
     arms={"the thread's recipe": Arm()},
     measures=(
