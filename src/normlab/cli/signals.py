@@ -37,6 +37,11 @@ class StopSignals:
         """From now on a signal is a wish."""
         self._armed = True
 
+    def heed(self) -> None:
+        """End it all if a signal has come and its exception was lost: an import swallows what a callback raises."""
+        if self.received():
+            raise Ended(self.exit_code)
+
     def received(self) -> bool:
         """Whether one has come."""
         return self._signal is not None

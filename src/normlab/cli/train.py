@@ -69,13 +69,14 @@ def train(
     runs = Runs(store)
     runs.prepare()
 
-    from normlab.cli.watch import observer_for
-    from normlab.train import Interrupted
-    from normlab.train import train as run
-
     console = plain_console()
     interrupted_to = home() / "checkpoints"
     with StopSignals() as signals:
+        from normlab.cli.watch import observer_for
+        from normlab.train import Interrupted
+        from normlab.train import train as run
+
+        signals.heed()
         try:
             record = run(
                 asked,
