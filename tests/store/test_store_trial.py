@@ -54,7 +54,11 @@ def test_sixteen_hex_digits_and_the_same_for_the_same():
 def test_torchs_version_counts(monkeypatch):
     before, version = trial_id(Recipe()), importlib.metadata.version
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "9.9" if name == "torch" else version(name))
-    assert trial_id(Recipe()) != before
+    trial._version.cache_clear()
+    try:
+        assert trial_id(Recipe()) != before
+    finally:
+        trial._version.cache_clear()
 
 
 def test_where_things_lie_and_where_one_stands_do_not_count(tmp_path, monkeypatch):

@@ -68,8 +68,6 @@ def over_readings(
     probe: str,
     chosen: str,
     reduce: Callable[[Sequence[float]], float],
-    *,
-    percent: bool = False,
 ) -> Measure:
     """All readings of a probe's values whose name contains `chosen`, in one number."""
 
@@ -78,13 +76,10 @@ def over_readings(
         if series is None:
             return None
         numbers = [number for value, read in series.values.items() if chosen in value for number in read]
-        return (
-            reduce([number for number in numbers if number is not None])
-            if any(number is not None for number in numbers)
-            else None
-        )
+        known = [number for number in numbers if number is not None]
+        return reduce(known) if known else None
 
-    return Measure(name, title, of_record(read), percent)
+    return Measure(name, title, of_record(read))
 
 
 def steps_to(target: float) -> Measure:
@@ -98,18 +93,17 @@ def steps_to(target: float) -> Measure:
     )
 
 
-def steps_to_best_of(arm: str, share: float = 1.0) -> Measure:
-    """Steps until the training accuracy first reaches the best that `arm` reads with the same seed, or a share of
-    it; those of the whole run where it never does.
+def steps_to_best_of(arm: str) -> Measure:
+    """Steps until the training accuracy first reaches the best that `arm` reads with the same seed; those of the
+    whole run where it never does.
     """
 
     def read(cell: Cell) -> float | None:
         if cell.record is None or arm not in cell.beside:
             return None
-        return _steps_to(cell.record, share * max(_fit(cell.beside[arm]).values(), default=math.inf))
+        return _steps_to(cell.record, max(_fit(cell.beside[arm]).values(), default=math.inf))
 
-    what = f"the best of {arm}" if share == 1 else f"{share:.0%} of the best of {arm}"
-    return Measure("steps", f"steps to {what}, in training accuracy", read)
+    return Measure("steps", f"steps to the best of {arm}, in training accuracy", read)
 
 
 def seconds_to(target: float) -> Measure:

@@ -23,7 +23,7 @@ def trial_id(recipe: Recipe) -> str:
     """
     identity = {
         "recipe": recipe.model_dump(mode="json"),
-        "torch": importlib.metadata.version("torch"),
+        "torch": _version("torch"),
         "source": _source_hash(),
         "named": {reference: _file_hash(reference) for reference in sorted(_references(recipe.model_dump()))},
     }
@@ -42,7 +42,7 @@ def reusable(record: Record) -> bool | None:
 def versions() -> dict[str, str]:
     """The versions that a record names."""
     packages = ("normlab", "torch", "numpy")
-    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages}
+    return {"python": platform.python_version()} | {name: _version(name) for name in packages}
 
 
 def machine() -> dict[str, str | int]:
@@ -62,6 +62,12 @@ def _processor() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+@functools.cache
+def _version(package: str) -> str:
+    """Looked up once: each look reads and parses the package's metadata, two milliseconds of every trial."""
+    return importlib.metadata.version(package)
 
 
 @functools.cache
