@@ -21,6 +21,7 @@ from normlab.lab.ask import ask
 from normlab.lab.executor import local
 from normlab.lab.rules import equivalent, superior
 from normlab.lab.run import Watcher, missing, run
+from normlab.lab.worker import work
 from normlab.report.page import html
 from normlab.store import Runs
 
@@ -71,6 +72,24 @@ def test_one_and_two_workers_and_this_process_give_the_same(monkeypatch, tmp_pat
         assert len(done) == 6
         told.append((plain(verdict), results()))
     assert told[0] == told[1] == told[2]
+
+
+def test_a_process_trains_one_trial_at_a_time(monkeypatch):
+    """In threads, as a Dask worker of several has them, trials would draw from one random stream."""
+    running, most = [], []
+
+    def train(recipe, dataset_of):
+        running.append(recipe)
+        most.append(len(running))
+        time.sleep(0.01)
+        running.pop()
+        raise OSError
+
+    monkeypatch.setattr("normlab.train.train", train)
+    with ThreadPoolExecutor(4) as threads:
+        told = [*threads.map(work, [lab_zoo.RECIPE.model_dump_json()] * 8)]
+    assert told == ['{"failed": "OSError"}'] * 8
+    assert most == [1] * 8
 
 
 def test_what_two_studies_want_runs_once_and_what_is_there_not_at_all():

@@ -36,7 +36,7 @@ class Where:
     backend: Backend = "local"
     """local: processes of this machine; dask: the cluster at --address."""
     address: str | None = None
-    """The Dask scheduler, as tcp://host:8786."""
+    """The Dask scheduler, as tcp://host:8786; each worker process runs one trial at a time."""
     executor: str | None = None
     """Any concurrent.futures executor, as pkg.module:callable."""
 

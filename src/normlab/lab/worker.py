@@ -23,6 +23,9 @@ MOST_MEMORY = 1 << 40
 _HELD: list[object] = []
 """Locks that last as long as this process."""
 
+_ALONE = threading.Lock()
+"""Trials in threads of one process, as a Dask worker of several has them, would share torch's random stream."""
+
 
 def begin(threads: int, gpus: int, parent: int) -> None:
     """Make a process a worker: Ctrl-C is its parent's to handle, of several GPUs it takes one for itself, and when
@@ -65,7 +68,8 @@ def work(payload: str) -> str:
     from normlab.train import train
 
     try:
-        record = train(Recipe.model_validate_json(payload), dataset_of=_kept_dataset)
+        with _ALONE:
+            record = train(Recipe.model_validate_json(payload), dataset_of=_kept_dataset)
     except Exception as error:  # a trial that raises costs that trial alone
         why = str(error) if isinstance(error, NormlabError) else one_line(error)
         return json.dumps({"failed": why})
