@@ -117,8 +117,13 @@ def show_estimate(estimated: Estimate, console: Console, workers: int) -> None:
     )
 
 
-def executor_of(where: "Where", asks: Sequence[Ask]) -> tuple[Callable[[], Executor], int]:
-    """Who works, and how many at a time. NormlabError for what does not fit together."""
+def executor_of(
+    where: "Where", asks: Sequence[Ask], say: Callable[[str], None]
+) -> tuple[Callable[[], Executor], int]:
+    """Who works, and how many at a time; `say` is told if nobody does.
+
+    Raises NormlabError for what does not fit together.
+    """
     if where.workers is not None and where.workers < 1:
         raise NormlabError("--workers of at least 1", where.workers)
     if where.address is not None and where.backend != "dask":
@@ -128,7 +133,7 @@ def executor_of(where: "Where", asks: Sequence[Ask]) -> tuple[Callable[[], Execu
     if where.backend == "dask":
         if where.address is None:
             raise NormlabError("--address of a Dask scheduler", "none", "as --address tcp://127.0.0.1:8786")
-        return executor.dask(where.address), where.workers or executor.dask_workers(where.address)
+        return executor.dask(where.address, say), where.workers or executor.dask_workers(where.address)
     gpus = 0
     if any(asked.base.device.startswith("cuda") for asked in asks):
         import torch

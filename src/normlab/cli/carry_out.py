@@ -30,7 +30,7 @@ def carry_out(
 
     SIGTERM ends it as Ctrl-C does, workers and all: what is done is in the store.
     """
-    open_executor, workers = executor_of(where, asks)
+    open_executor, workers = executor_of(where, asks, console.print)
     datasets = datasets_of(asks)
     estimated = estimate(asks, runs, datasets, workers, rerun=rerun)
     show_estimate(estimated, console, workers)

@@ -5,15 +5,24 @@ Everything that crosses a process is text (JSON). Any `concurrent.futures` execu
 """
 
 import concurrent.futures
+import contextlib
 import os
+import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future
+from typing import TYPE_CHECKING
 
 from normlab.errors import NormlabError, load, one_line
 from normlab.lab.worker import begin
 
+if TYPE_CHECKING:
+    from distributed import Client
+
 Work = Callable[[str], str]
 """An importable function from one text to another."""
+Say = Callable[[str], None]
+"""Takes a line for the person who waits."""
 
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
@@ -34,6 +43,8 @@ Outcome = str | Exception
 
 CONNECT = "10s"
 """How long a scheduler may take to answer."""
+LOOK = 5.0
+"""Seconds between two looks at whether a cluster has a worker."""
 ATTEMPTS = 3
 """Of a payload alone in a pool: whoever kills workers at random should not take a trial for its own fault."""
 
@@ -119,35 +130,65 @@ def local(workers: int, gpus: int = 0) -> Callable[[], Executor]:
     return open_executor
 
 
-def dask(address: str) -> Callable[[], Executor]:
-    """The workers of a Dask cluster, which restarts what it loses and gives up on what kills three workers."""
+def dask(address: str, say: Say = lambda _: None) -> Callable[[], Executor]:
+    """The workers of a Dask cluster, which runs again what it loses and gives up on what kills four workers.
+
+    It waits for a worker as long as it takes; `say` is told when there is none.
+    """
 
     def open_executor() -> Executor:
-        try:
-            from distributed import Client
-        except ImportError as error:
-            raise NormlabError(
-                "the package distributed for --backend dask", one_line(error), "pip install normlab[dask]"
-            ) from error
-        try:
-            return Client(address, set_as_default=False, timeout=CONNECT).get_executor(pure=False)
-        except OSError as error:
-            raise NormlabError(
-                f"a Dask scheduler at {address}", one_line(error), "start it: dask scheduler"
-            ) from error
+        client = _client(address)
+        from distributed.cfexecutor import ClientExecutor
+
+        class Cluster(ClientExecutor):  # type: ignore[misc]
+            """Whoever opened the client closes it."""
+
+            def shutdown(self, wait: bool = True) -> None:  # type: ignore[override]
+                try:
+                    super().shutdown(wait)
+                finally:
+                    client.close()
+
+        threading.Thread(target=_tell_of_no_worker, args=(client, address, say), daemon=True).start()
+        return Cluster(client, pure=False)
 
     return open_executor
 
 
 def dask_workers(address: str) -> int:
-    """Threads that a Dask cluster has: trials that it runs at a time; NormlabError where there is none."""
-    from distributed import Client
+    """Worker processes that a Dask cluster has: trials that it runs at a time; NormlabError where there is none."""
+    with _client(address) as client:
+        return max(1, len(client.nthreads()))
 
+
+def _client(address: str) -> "Client":
     try:
-        with Client(address, set_as_default=False, timeout=CONNECT) as client:
-            return max(1, sum(client.nthreads().values()))
+        from distributed import Client
+        from distributed.comm.addressing import get_address_host_port
+    except ImportError as error:
+        raise NormlabError(
+            "the package distributed for --backend dask", one_line(error), "pip install normlab[dask]"
+        ) from error
+    try:
+        get_address_host_port(address)
+    except ValueError as error:
+        raise NormlabError("--address as tcp://host:8786", repr(address)) from error
+    try:
+        return Client(address, set_as_default=False, timeout=CONNECT)
     except OSError as error:
         raise NormlabError(f"a Dask scheduler at {address}", one_line(error), "start it: dask scheduler") from error
+
+
+def _tell_of_no_worker(client: "Client", address: str, say: Say) -> None:
+    """Once each time that the last one has gone, until the client is closed."""
+    told = False
+    while client.status == "running":
+        with contextlib.suppress(Exception):  # a client that is being closed raises whatever it is at
+            alone = not client.nthreads()
+            if alone and not told:
+                say(f"waiting for a Dask worker at {address}; start one: dask worker {address} --nworkers -1")
+            told = alone
+        time.sleep(LOOK)
 
 
 def named(reference: str) -> Callable[[], Executor]:
