@@ -119,6 +119,8 @@ def test_our_source_counts_where_it_can_change_a_number(tmp_path):
     """In a copy of the package every file is changed in turn."""
     package = Path(normlab.__file__).parent
     shutil.copytree(package, tmp_path / "normlab", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("another.cpp", "another.h"):
+        (tmp_path / "normlab" / "kernels" / name).write_text("")
     code = """
 import pathlib, sys
 from normlab.store import Recipe, trial, trial_id
@@ -126,8 +128,8 @@ from normlab.store.trial import reusable
 package = pathlib.Path(sys.argv[1])
 assert pathlib.Path(trial.__file__).is_relative_to(package)
 before = trial_id(Recipe())
-for path in sorted(package.rglob("*.py")):
-    path.write_text(path.read_text() + "# changed\\n")
+for path in sorted(path for path in package.rglob("*") if path.suffix in (".py", ".cpp", ".h")):
+    path.write_text(path.read_text() + ("# changed\\n" if path.suffix == ".py" else "// changed\\n"))
     trial._source_hash.cache_clear()
     after = trial_id(Recipe())
     print(path.relative_to(package).parts[0], after != before)

@@ -14,7 +14,8 @@ from normlab.store.recipe import Recipe
 from normlab.store.record import Record
 
 # The rooms whose source can change a number in a record; a new figure or option must not orphan old runs.
-ROOMS = ("errors.py", "norms", "nn.py", "functional.py", "surgery", "measure", "models", "data", "train")
+ROOMS = ("errors.py", "kernels", "norms", "nn.py", "functional.py", "surgery", "measure", "models", "data", "train")
+SOURCES = ("*.py", "*.cpp", "*.h")
 
 
 def trial_id(recipe: Recipe) -> str:
@@ -76,7 +77,8 @@ def _source_hash() -> str:
     digest = hashlib.sha256()
     for room in ROOMS:
         path = package / room
-        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+        files = [each for kind in SOURCES for each in path.rglob(kind)] if path.is_dir() else [path]
+        for file in sorted(files):
             digest.update(file.relative_to(package).as_posix().encode() + b"\0" + file.read_bytes())
     return digest.hexdigest()
 
