@@ -1,10 +1,13 @@
 import os
+import shutil
 import sqlite3
+import sys
 from pathlib import Path
 
 import pytest
 
 from normlab import data
+from normlab.kernels import build, serving
 from normlab.store import Runs
 
 
@@ -24,21 +27,50 @@ def test_json(normlab):
     assert all(set(finding) == {"ok", "found", "do"} for finding in report.values())
 
 
+def kernels_in(folder, monkeypatch):
+    """A folder of small sources for the kernels."""
+    sources = folder / "kernels"
+    sources.mkdir()
+    (sources / "one.cpp").write_text("int one() { return 1; }\n")
+    monkeypatch.setattr(serving, "SOURCES", sources)
+    return sources
+
+
 def test_without_a_compiler(normlab, monkeypatch, tmp_path):
+    kernels_in(tmp_path, monkeypatch)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
     outcome = normlab("doctor")
-    assert outcome.code == 0
-    assert "look compiler: none; nothing of this version needs one" in outcome.out
+    assert outcome.code == 0, "plain torch runs"
+    assert "look compiler: no C++ compiler; install g++\n" in outcome.out
+    assert "look kernels: plain torch: no C++ compiler; install g++\n" in outcome.out
 
 
 def test_a_compiler_by_its_variable(normlab, monkeypatch, tmp_path):
     compiler = tmp_path / "[my]-c++"
-    compiler.write_text("#!/bin/sh\n")
+    compiler.write_text("#!/bin/sh\necho my compiler 1.0\necho all rights reserved\n")
     compiler.chmod(0o755)
+    kernels_in(tmp_path, monkeypatch)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("CXX", compiler.name)
-    assert f"ok   compiler: {compiler}\n" in normlab("doctor").out
+    out = normlab("doctor").out
+    assert f"ok   compiler: my compiler 1.0 at {compiler}\n" in out
+    assert f"ok   kernels: native, to be compiled at first use by my compiler 1.0 at {compiler}\n" in out
+
+
+@pytest.mark.skipif(sys.platform == "win32" or not shutil.which("g++"), reason="needs g++")
+def test_kernels_that_are_compiled(normlab, monkeypatch, tmp_path):
+    build.plan(kernels_in(tmp_path, monkeypatch)).make()
+    assert "ok   kernels: native, compiled for this machine\n" in normlab("doctor").out
+
+
+def test_kernels_that_somebody_chose(normlab, monkeypatch):
+    monkeypatch.setenv("NORMLAB_KERNELS", "reference")
+    assert "ok   kernels: reference, as NORMLAB_KERNELS asks\n" in normlab("doctor").out
+    monkeypatch.setenv("NORMLAB_KERNELS", "fast")
+    outcome = normlab("doctor")
+    assert outcome.code == 0
+    assert "look kernels: NormlabError: expected native or reference in NORMLAB_KERNELS, got 'fast'" in outcome.out
 
 
 def test_damaged_data(normlab):

@@ -4,7 +4,6 @@ import importlib.metadata
 import json as json_lines
 import os
 import platform
-import shutil
 import sys
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any
@@ -82,14 +81,19 @@ def _torch() -> Finding:
 
 
 def _compiler() -> Finding:
-    for name in (os.environ.get("CXX"), "c++", "g++", "clang++", "cl"):
-        if name and (path := shutil.which(name)):
-            return True, path, ""
-    return False, "none", "nothing of this version needs one"
+    from normlab.kernels.compiler import Unusable, compiler
+
+    try:
+        return True, str(compiler()), ""
+    except Unusable as error:
+        return False, str(error), error.do
 
 
 def _kernels() -> Finding:
-    return True, "torch's own operators (this version brings no native ones)", ""
+    from normlab.kernels import serving
+
+    found = serving.looked_up()
+    return found.name != "plain", str(found), found.do
 
 
 def _data() -> Finding:
