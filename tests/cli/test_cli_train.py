@@ -61,7 +61,7 @@ def test_json_is_the_last_line_in_place_of_the_threads(normlab, users):
 
 def test_a_run_whose_loss_is_no_number(normlab, users):
     """It is recorded, drawn and told, and its JSON is JSON."""
-    nan = ("train", "--data", "users:nan", "--batch-size", 20, "--plot", "curve.svg")
+    nan = ("train", "--data", "users:data", "--model", "users:model_nan", "--batch-size", 20, "--plot", "curve.svg")
     told = normlab(*nan)
     assert (told.code, told.err) == (0, "")
     assert "epoch 1/10: loss not finite, train acc 0.000; 0 examples/sec" in told.out

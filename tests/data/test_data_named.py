@@ -128,6 +128,14 @@ def test_loaders(named: Callable[[str], data.Dataset]) -> None:
             r"with the shape \(2,\) of train, got \(3,\)",
         ),
         ("return {'train': (X, np.eye(4, dtype=int))}", "give one class label per example"),
+        (
+            "return {'train': (X, Y), 'test': (X + [[0, 1], [1, np.inf], [0, 0], [np.nan, 1]], Y)}",
+            r"test of .* with finite x, got NaN or infinity in 2 of 4 examples, number 1 the first; drop",
+        ),
+        (
+            "return {'train': torch.utils.data.DataLoader([(torch.tensor([0.0, torch.nan]), 1)])}",
+            r"a batch of train of .* with finite x, got NaN or infinity in 1 of 1 examples",
+        ),
         ("raise OSError('no disk\\nat all')", "to return its splits, got OSError: no disk; mend it"),
         (
             "return {'train': torch.utils.data.DataLoader([[1], [2, 3]])}",

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 
 from normlab import errors
 from normlab.data.dataset import Dataset
-from normlab.data.split import Examples, Loaded, check
+from normlab.data.split import Examples, Loaded, check, check_finite
 from normlab.errors import NormlabError, one_line
 
 SPLITS = ("train", "validation", "test")
@@ -18,7 +18,7 @@ SPLITS = ("train", "validation", "test")
 def load(reference: str) -> Dataset:
     """What the callable returns: `{"train": (x, y), "validation": ..., "test": ...}`; only train must be.
 
-    x (N, *shape) is uint8 or floating, y (N,) holds class labels from 0, of any integer type; both are
+    x (N, *shape) is uint8 or floating and finite, y (N,) holds class labels from 0, of any integer type; both are
     tensors or numpy arrays. A DataLoader of such batches may stand for (x, y). numpy's float64 becomes
     float32, as it is nobody's choice; a float64 tensor stays. Raises NormlabError where the callable
     cannot be imported, raises, or returns anything else.
@@ -58,6 +58,7 @@ def _split(value: object, what: str) -> Examples | Loaded:
     if not y.is_floating_point() and not y.is_complex():
         y = y.to(torch.int64)
     check(x, y, what)
+    check_finite(x, what)
     return Examples(x, y)
 
 

@@ -39,6 +39,15 @@ def check(x: object, y: object, what: str = "examples") -> None:
         raise NormlabError(f"{what} with class labels from 0 to K-1", f"a label {lowest}", do)
 
 
+def check_finite(x: Tensor, what: str) -> None:
+    """Raises NormlabError where features are NaN or infinite, which no loss survives."""
+    # By the extremes, which NaN passes into: they need no memory. An empty batch has none.
+    if x.is_floating_point() and x.numel() and not torch.stack(x.aminmax()).isfinite().all():
+        bad = (~x.flatten(1).isfinite()).any(dim=1).nonzero().flatten()
+        got = f"NaN or infinity in {len(bad)} of {len(x)} examples, number {int(bad[0])} the first"
+        raise NormlabError(f"{what} with finite x", got, "drop these examples or fill them in")
+
+
 def _kind(value: object) -> str:
     return f"a tensor of {value.dtype}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
 
@@ -117,6 +126,7 @@ class Loaded:
         try:
             with torch.random.fork_rng(devices=[]):
                 for x, y in self._checked(iter(self.loader)):
+                    check_finite(x, f"a batch of {self.what}")
                     shapes.add(tuple(x.shape[1:]))
                     sizes.add(len(x))
                     highest = max(highest, int(y.max()))
