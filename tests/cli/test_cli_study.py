@@ -40,6 +40,9 @@ def own(users):
     with (users / "users.py").open("a") as module:
         module.write(HERE)
     (users / "question.py").write_text(STUDY)
+    (users / "more").mkdir()
+    for name, source in (("exits", "raise SystemExit(3)"), ("numpy", STUDY), ("my.study", STUDY)):
+        (users / "more" / f"{name}.py").write_text(source)
     yield
     sys.modules.pop("question", None)
 
@@ -114,6 +117,9 @@ MISTAKES = [
     ((*RUN, "bais"), "did you mean bias?"),
     ((*RUN, "nowhere.py"), "expected a file with a STUDY, got no file nowhere.py"),
     ((*RUN, "users.py"), "expected a STUDY in users.py, got none"),
+    ((*RUN, "more/exits.py"), "expected the study more/exits.py to import, got SystemExit: 3; mend it"),
+    ((*RUN, "more/numpy.py"), "of its own, got more/numpy.py and a module numpy ("),
+    ((*RUN, "more/my.study.py"), "without a dot in its name, got more/my.study.py; rename it"),
     ((*RUN, "bias", "--size", "big"), 'Choose from: "quick", "standard", "full"'),
     ((*RUN, "bias", "--seeds", 0), "expected --seeds of at least 1, got 0"),
     ((*RUN, "bias", "--workers", 0, *OWN), "expected --workers of at least 1, got 0"),

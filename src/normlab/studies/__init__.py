@@ -30,13 +30,14 @@ def find(name: str) -> Study:
 def _of_file(path: Path) -> Study:
     if not path.is_file():
         raise NormlabError("a file with a STUDY", f"no file {path}", "see `normlab study list`")
+    _check_name(path)
     folder = str(path.parent.resolve())
     sys.path.insert(0, folder)
     try:
         study = importlib.import_module(path.stem).STUDY
     except AttributeError as error:
         raise NormlabError(f"a STUDY in {path}", "none", "name it so: STUDY = Study(...)") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise NormlabError(f"the study {path} to import", one_line(error), "mend it") from error
     finally:
         sys.path.remove(folder)
@@ -46,3 +47,17 @@ def _of_file(path: Path) -> Study:
     if not isinstance(study, Study):
         raise NormlabError(f"STUDY in {path} as a Study", f"a {type(study).__name__}")
     return study
+
+
+def _check_name(path: Path) -> None:
+    """Raises NormlabError where another module has the name: it would be imported instead, or be hidden."""
+    if "." in path.stem:
+        raise NormlabError("a study's file without a dot in its name", path, "rename it")
+    try:
+        found = importlib.util.find_spec(path.stem)
+    except ValueError:  # `__main__` has none
+        return
+    if found and found.origin and Path(found.origin).resolve() != path.resolve():
+        raise NormlabError(
+            "a study's file with a name of its own", f"{path} and a module {path.stem} ({found.origin})", "rename it"
+        )
