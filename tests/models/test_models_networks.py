@@ -125,7 +125,8 @@ def test_norms_that_are_none(norms: object) -> None:
             {"input_shape": [1, 15, 28]},
             r"images \(C, H, W\) of at least 16 x 16 for lenet, got \(1, 15, 28\); take mlp",
         ),
-        ({"input_shape": [64]}, r"got \(64,\); take mlp"),
+        ({"input_shape": [64]}, r"got \(64,\); take mlp$"),
+        ({"input_shape": [28, 28]}, r"got \(28, 28\); take mlp, or give x its axis of channels, as x\[:, None\]"),
     ],
 )
 def test_options_that_lenet_does_not_have(options: dict, message: str) -> None:

@@ -27,6 +27,14 @@ REFUSED = {
     "a tuple": ("a tuple", r"logits of shape \(N, classes\) = \(2, 3\), got a tuple; users_zoo:tensors has 3"),
     "a dict": ("a dict", "got a dict"),
     "nothing": ("nothing", "got a NoneType"),
+    "labels from 1": (
+        {"data": "users_zoo:from_one"},
+        r"got \(2, 3\); users_zoo:from_one has 4 classes, as its labels begin at 1: number them from 0",
+    ),
+    "images without channels": (
+        {"data": "users_zoo:gray", "model": "users_zoo:convolution"},
+        r"to take a batch of shape \(6, 16, 16\), got RuntimeError: .*; give images .* axis, as x\[:, None\]",
+    ),
     "too few": ("too few", r"got \(2, 2\)"),
     "a vector": ("a vector", r"got \(2,\)"),
     "an image": ("an image", r"got \(2, 3, 1\)"),

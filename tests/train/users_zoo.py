@@ -36,6 +36,15 @@ def images() -> dict:
     return {"train": (x, torch.arange(70) % 3), "test": (x[:20], torch.arange(20) % 3)}
 
 
+def gray() -> dict:
+    """Images without an axis of channels."""
+    return {name: (x[:, 0], y) for name, (x, y) in images().items()}
+
+
+def from_one() -> dict:
+    return {name: (x, y + 1) for name, (x, y) in tensors().items()}
+
+
 def one_left() -> dict:
     """Batches of 32 leave one example."""
     return {"train": examples(129)}
@@ -100,6 +109,10 @@ def plain() -> nn.Module:
 
 def images_model() -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(256, CLASSES))
+
+
+def convolution() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(1, 4, 16), nn.Flatten(), nn.Linear(4, CLASSES))
 
 
 def without_norms() -> nn.Module:

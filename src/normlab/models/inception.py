@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from normlab.errors import NormlabError, choose
-from normlab.models.parts import activation_layer, flag, initialize_weights, norm_layer
+from normlab.models.parts import activation_layer, check_images, flag, initialize_weights, norm_layer
 
 Convolution = tuple[int, int]
 """Output channels and the side of the kernel."""
@@ -72,8 +72,7 @@ def inception(
 
     """
     input_shape = tuple(input_shape)
-    if len(input_shape) != 3 or min(input_shape[1:]) < 8:
-        raise NormlabError("images (C, H, W) of at least 8 x 8 for inception", input_shape, "take mlp")
+    check_images(input_shape, 8, "inception")
     if not isinstance(width, int) or isinstance(width, bool) or width < 1:
         raise NormlabError("width as a number of channels", repr(width))
     normed = choose({"all": True, "none": False}, norms, "placement of norms")

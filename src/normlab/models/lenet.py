@@ -8,8 +8,15 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from normlab.errors import NormlabError
-from normlab.models.parts import activation_layer, flag, initialize_weights, norm_layer, pooling_layer, standing
+from normlab.models.parts import (
+    activation_layer,
+    check_images,
+    flag,
+    initialize_weights,
+    norm_layer,
+    pooling_layer,
+    standing,
+)
 
 CHANNELS = (6, 16)
 HIDDEN = (120, 84)
@@ -51,8 +58,7 @@ def lenet(
 
     """
     input_shape = tuple(input_shape)
-    if len(input_shape) != 3 or min(input_shape[1:]) < 16:
-        raise NormlabError("images (C, H, W) of at least 16 x 16 for lenet", input_shape, "take mlp")
+    check_images(input_shape, 16, "lenet")
     stands = standing(norms, {"conv": (1, 2), "linear": (3, 4)}, 4)
     everywhere = flag(bias, "bias")
     layers: OrderedDict[str, nn.Module] = OrderedDict()

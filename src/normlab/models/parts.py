@@ -39,6 +39,13 @@ def norm_layer(width: int, dim: int, eps: float, momentum: float | None) -> nn.M
     return make_norm("batch", width, dim, eps=eps, momentum=momentum)
 
 
+def check_images(input_shape: Sequence[int], least: int, model: str) -> None:
+    """Raises NormlabError unless examples are images (C, H, W) of `least` pixels a side."""
+    if len(input_shape) != 3 or min(input_shape[1:]) < least:
+        do = "take mlp" + (", or give x its axis of channels, as x[:, None]" if len(input_shape) == 2 else "")
+        raise NormlabError(f"images (C, H, W) of at least {least} x {least} for {model}", input_shape, do)
+
+
 def flag(value: object, name: str) -> bool:
     """The value; NormlabError unless it is true or false: as text even "no" would count as true."""
     if not isinstance(value, bool):

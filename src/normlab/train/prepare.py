@@ -73,6 +73,8 @@ def _forward(model: nn.Module, x: Tensor, recipe: Recipe) -> Tensor:
         advice = "--debug shows where"
         if "more than 1 value per channel" in str(error):
             advice = "choose --batch-size or --train-examples so that no batch, not even the last, has one example"
+        elif x.dim() == 3 and "channels" in str(error):
+            advice = "give images of one channel its axis, as x[:, None]"
         raise NormlabError(
             f"model {recipe.model} to take a batch of shape {tuple(x.shape)}", one_line(error), advice
         ) from error
@@ -108,12 +110,18 @@ def _rehearse(model: nn.Module, x: Tensor, dataset: Dataset, recipe: Recipe) -> 
         raise NormlabError(
             f"model {recipe.model} to give logits of shape (N, classes) = ({len(x)}, {dataset.classes})",
             tuple(logits.shape) if is_tensor else f"a {type(logits).__name__}",
-            f"{dataset.name} has {dataset.classes} classes",
+            f"{dataset.name} has {dataset.classes} classes{_counted_from(dataset)}",
         )
     if not logits.requires_grad:
         raise NormlabError(
             f"model {recipe.model} to give logits with a gradient", "none", "leave out its detach() or no_grad()"
         )
+
+
+def _counted_from(dataset: Dataset) -> str:
+    """What is odd about the number of classes: labels that do not begin at 0."""
+    lowest = 0 if isinstance(dataset.train, Loaded) else int(dataset.train.y.min())
+    return f", as its labels begin at {lowest}: number them from 0" if lowest else ""
 
 
 def _smallest_batch(dataset: Dataset, recipe: Recipe) -> Tensor:
