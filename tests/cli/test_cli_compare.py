@@ -71,6 +71,7 @@ def test_as_decides(users):
         (["batch", "users:thing"], "expected a callable"),
         (["batch", "users:no_such"], "no such name"),
         (["batch", "batch"], "expected two to compare, got batch twice"),
+        (["batch", "lenet", "--data", "digits"], "got batch and lenet, which train the same recipe"),
         (["batch", "nowhere.json"], "got nowhere.json: No such file"),
         (["batch", "bad.json"], "expected bad.json as JSON, got "),
         (["batch", "list.json"], "expected list.json as a JSON object, got a list"),

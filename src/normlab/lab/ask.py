@@ -174,10 +174,13 @@ def rehearse(asked: Ask) -> None:
     """
     if asked.of_norms and not batch_norms(prepare(asked.base.replace(surgeries=()), lambda _: None)[1]):
         raise NormlabError(
-            f"a model with batch norms for study {asked.name}", f"none in {asked.base.model}", "normlab study list"
+            f"a model with batch norms for study {asked.name}",
+            f"none in {asked.base.model}",
+            "give it some, or name another",
         )
     for name, recipe in asked.arms.items():
         try:
             prepare(recipe, lambda _: None)
         except NormlabError as error:
-            raise NormlabError(f"arm {name!r} of study {asked.name} to be built", str(error)) from error
+            error.args = (f"arm {name!r} of study {asked.name}: {error}",)
+            raise

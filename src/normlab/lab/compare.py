@@ -85,7 +85,10 @@ def compare(
     base = plain.base.replace(**changes)
     if tune and not base.validation and data.load(base.data).validation is None:
         raise NormlabError(f"validation data in {base.data} to tune rates by", "none", "leave out --tune")
-    return Comparison(**fields | {"base": base}, sides=(one, other))
+    comparison = Comparison(**fields | {"base": base}, sides=(one, other))
+    if comparison.arms[one.name] == comparison.arms[other.name]:
+        raise NormlabError("two to compare", f"{one.name} and {other.name}, which train the same recipe")
+    return comparison
 
 
 def _data(sides: Sequence[Side], name: str | None) -> str | None:
@@ -152,7 +155,8 @@ def answer(a: str, b: str, margin: float, results: Results, deciding: Finding) -
         f"({told(low, measure)} to {told(high, measure)}, n = {deciding.n})",
     )
     if deciding.word == "supported":
-        return f"The same within {within}: {better} is ahead by {by} {found}{counted}."
+        ahead = f"{better} is ahead by {by}" if deciding.effect else "neither is ahead"
+        return f"The same within {within}: {ahead} {found}{counted}."
     if deciding.word == "contradicted":
         return f"{better} is better than {worse} by {by} {found}{counted}."
     if low > 0:
