@@ -81,6 +81,12 @@ def test_every_link_leads_somewhere_within_the_page(read):
     assert set(named) <= set(ids)
 
 
+def test_verdicts_of_one_study_on_other_data_are_told_apart_by_their_setting():
+    other = Reader(page([verdicts.verdict(), verdicts.verdict(key="other", setting="lenet on digits")]))
+    answers = [each["text"] for each in other.all("div", **{"class": "answer"})]
+    assert [" ".join(text.split()).count("size quick; lenet on ") for text in answers] == [1, 1]
+
+
 def test_one_verdict_alone_has_no_thread():
     read = Reader(page([verdicts.verdict()]))
     assert [each["id"] for each in read.all("section")] == ["bias-quick"]

@@ -28,6 +28,14 @@ def test_the_post_has_a_row_for_every_line_of_the_thread():
     assert "not measured yet: `normlab study run curves`" in post
 
 
+def test_verdicts_of_one_study_on_other_data_are_told_apart_by_their_setting():
+    same = [verdicts.verdict(), verdicts.verdict(key="again")]
+    other = verdicts.verdict(key="other", setting="lenet on digits")
+    assert [words.apart(each, [*same, other]) for each in (*same, other)] == [same[0].setting] * 2 + [other.setting]
+    assert [words.apart(each, same) for each in same] == ["", ""]
+    assert "within 0.4 points. (lenet on digits) |" in markdown([*same, other])
+
+
 def test_the_post_of_one_verdict_has_no_table():
     post = markdown([verdicts.verdict()])
     assert "|" not in post

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from normlab.report.thread import RUN
-from normlab.report.words import NOTHING, SIGNS, beside_thread, decided, effect, interval, plain, thread
+from normlab.report.words import NOTHING, SIGNS, apart, beside_thread, decided, effect, interval, plain, thread
 from normlab.store.verdict import Verdict
 
 HEADER = ("| | question | verdict | n | effect | interval |", "|---|---|---|---|---|---|")
@@ -30,17 +30,19 @@ def _thread(verdicts: Sequence[Verdict]) -> Iterator[str]:
     )
     for line, answers, commands in thread(verdicts):
         for verdict in answers:
-            yield f"| {line.number} | {text(line.question)} | {_row(verdict)} |"
+            yield f"| {line.number} | {text(line.question)} | {_row(verdict, verdicts)} |"
         if not answers:
             asked = f"not measured yet: {' or '.join(map(code, commands))}" if commands else "no study asks it yet"
             yield " | ".join([f"| {line.number}", text(line.question), asked, NOTHING, NOTHING, f"{NOTHING} |"])
     for verdict in beside_thread(verdicts):
-        yield f"| | {text(verdict.question)} | {_row(verdict)} |"
+        yield f"| | {text(verdict.question)} | {_row(verdict, verdicts)} |"
 
 
-def _row(verdict: Verdict) -> str:
-    finding = decided(verdict)
+def _row(verdict: Verdict, verdicts: Sequence[Verdict]) -> str:
+    finding, setting = decided(verdict), apart(verdict, verdicts)
     word = f"{SIGNS[verdict.word]} **{verdict.word}**: {text(verdict.sentence)}"
+    if setting:
+        word += f" ({text(setting)})"
     if finding is None:
         return " | ".join([word, NOTHING, NOTHING, NOTHING])
     return " | ".join([word, str(finding.n), effect(verdict, finding), interval(verdict, finding)])

@@ -89,6 +89,12 @@ def beside_thread(verdicts: Sequence[Verdict]) -> list[Verdict]:
     return [verdict for verdict in verdicts if not numbers.intersection(verdict.thread)]
 
 
+def apart(verdict: Verdict, verdicts: Sequence[Verdict]) -> str:
+    """The setting, where others of the same study and size have another: what tells them apart."""
+    same = {each.setting for each in verdicts if (each.study, each.size) == (verdict.study, verdict.size)}
+    return verdict.setting if len(same) > 1 else ""
+
+
 class Grid(NamedTuple):
     """A table of a measure: the head of its rows, the heads of the other columns, and the rows."""
 
