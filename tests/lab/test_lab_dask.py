@@ -24,7 +24,7 @@ from normlab.store import Runs
 
 def start(*arguments):
     environment = os.environ | {
-        "PYTHONPATH": str(Path(__file__).parent),
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path]),
         "DASK_DISTRIBUTED__LOGGING__DISTRIBUTED": "info",
     }
     return subprocess.Popen(
