@@ -12,6 +12,8 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
+from normlab.surgery.hooks import reads_no_input
+
 
 def key(seed: int, *path: object) -> int:
     """The seed of the stream (seed, *path): a hash, in [0, 2^63)."""
@@ -90,6 +92,7 @@ class DropoutStreams:
         """Hooks that lend the layer its stream for a forward pass, so that whatever follows draws as without it."""
         loan = contextlib.ExitStack()
 
+        @reads_no_input
         def point(module: nn.Module, _: object) -> None:
             if module.training:
                 loan.enter_context(borrowed(self._device))
@@ -99,4 +102,4 @@ class DropoutStreams:
                 seed_everything_else(self._device, self._seed, "dropout", path, *self._step, use)
 
         yield module.register_forward_pre_hook(point)
-        yield module.register_forward_hook(lambda *_: loan.close(), always_call=True)
+        yield module.register_forward_hook(reads_no_input(lambda *_: loan.close()), always_call=True)

@@ -1,0 +1,161 @@
+"""From the data flow of a model to the stages that it runs in."""
+
+import dataclasses
+from collections import defaultdict
+
+from torch import nn
+
+from normlab.surgery.hooks import hooked, watched
+from normlab.surgery.lanes_layers import Kind, describe, kind, settings
+from normlab.surgery.lanes_stage import Single, Stage, Value
+from normlab.surgery.lanes_trace import INPUT, Flow
+
+_PLACES: dict[Kind, tuple[str, ...]] = {
+    "head": ("head",),
+    "activation": ("before", "activation"),
+    "norm": ("norm",),
+    "add": ("add",),
+    "dropout": ("dropout",),
+    "pool": ("pool",),
+}
+_ORDER = ("head", "before", "norm", "add", "activation", "dropout", "pool")
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """A stage or a single module, with the values that it takes, gives, and is the last to need."""
+
+    run: Stage | Single
+    inputs: tuple[int, ...]
+    target: int
+    frees: tuple[int, ...] = ()
+
+
+class Plan:
+    """The steps of a model, of as few stages as its layers, their settings and their hooks allow."""
+
+    def __init__(self, flow: Flow) -> None:
+        self._flow = flow
+        self._watched = [*flow.containers, *(each.module for each in flow.operations)]
+        self._seen = self._states()
+        self._kinds: list[Kind] = [_kind(each.module) for each in flow.operations]
+        self._inputs, self._output = self._without_nothing()
+        self._users: dict[int, list[int]] = defaultdict(list)
+        for position, inputs in enumerate(self._inputs):
+            for each in inputs if self._kinds[position] != "nothing" else ():
+                self._users[each].append(position)
+        self._users[self._output].append(len(self._kinds))
+        self.done: dict[str, str] = {}
+        """A stage's first module to what is in it."""
+        self.left: dict[str, str] = {}
+        """Path of a module that torch runs to why."""
+        self.hooked = next((type(each).__name__ for each in flow.containers if hooked(each)), None)
+        """The class of a module whose hooks want it to be called, though it is traced through: no plan serves."""
+        self.steps = self._steps()
+        self.has_heads = any(isinstance(step.run, Stage) and step.run.head is not None for step in self.steps)
+
+    def holds(self) -> bool:
+        """Whether all that it rests on is as it was; costs a few microseconds."""
+        return self._seen == self._states()
+
+    def __call__(self, x: Value) -> Value:
+        """The model's result for its input."""
+        values = {INPUT: x}
+        for step in self.steps:
+            values[step.target] = step.run(*(values[each] for each in step.inputs))
+            for position in step.frees:
+                del values[position]
+        return values[self._output]
+
+    def _states(self) -> list[object]:
+        return [(settings(module), _in_the_way(module)) for module in self._watched]
+
+    def _without_nothing(self) -> tuple[list[tuple[int, ...]], int]:
+        """Inputs and the output as if what passes on its input were not there."""
+        stands_for: dict[int, int] = {}
+        inputs = []
+        for position, operation in enumerate(self._flow.operations):
+            inputs.append(tuple(stands_for.get(each, each) for each in operation.inputs))
+            if self._kinds[position] == "nothing":
+                stands_for[position] = inputs[-1][0]
+        return inputs, stands_for.get(self._flow.output, self._flow.output)
+
+    def _steps(self) -> list[Step]:
+        taken: set[int] = set()
+        steps = []
+        for position in range(len(self._kinds)):
+            if position not in taken and self._kinds[position] != "nothing":
+                places = self._chain(position, taken)
+                taken.update(places.values())
+                steps.append(self._step(position, places))
+        steps.sort(key=lambda step: step.target)
+        last = {each: index for index, step in enumerate(steps) for each in (*step.inputs, step.target)}
+        last.pop(self._output, None)
+        return [
+            dataclasses.replace(step, frees=tuple(each for each, at in last.items() if at == index))
+            for index, step in enumerate(steps)
+        ]
+
+    def _chain(self, first: int, taken: set[int]) -> dict[str, int]:
+        """Place in a stage to the position of the operation that takes it; nothing where it runs by itself."""
+        places: dict[str, int] = {}
+        position, rank = first, -1
+        while position < len(self._kinds) and position not in taken:
+            free = [place for place in _PLACES.get(self._kinds[position], ()) if _ORDER.index(place) > rank]
+            if not free or self._disturbs(list(places.values()), position):
+                break
+            places[free[0]] = position
+            rank = _ORDER.index(free[0])
+            if len(self._users[position]) != 1:
+                break
+            position = self._users[position][0]
+        if "before" in places and not places.keys() & {"norm", "add", "activation"}:
+            places["activation"] = places.pop("before")
+        return places
+
+    def _disturbs(self, members: list[int], newcomer: int) -> bool:
+        """Whether what lies between would come before the members then, and should not.
+
+        A stage runs in the place of its last member. What draws random numbers keeps its order, and so does
+        what changes the same buffers.
+        """
+        if not members:
+            return False
+        effects = set[object]().union(*map(self._effects, members))
+        return any(effects & self._effects(each) for each in range(max(members) + 1, newcomer) if each not in members)
+
+    def _effects(self, position: int) -> set[object]:
+        module, its_kind = self._flow.operations[position].module, self._kinds[position]
+        if its_kind in ("dropout", "single"):
+            return {"draws", module}
+        return {module} if its_kind == "norm" else set()
+
+    def _step(self, position: int, places: dict[str, int]) -> Step:
+        operation = self._flow.operations[position]
+        if not places:
+            if not operation.is_function and not isinstance(operation.module, nn.Flatten):
+                self.left[operation.name] = f"torch runs {_line(operation.module)}"
+            return Step(Single(operation.module), self._inputs[position], position)
+        members = [places[place] for place in sorted(places, key=_ORDER.index)]
+        modules = {place: self._flow.operations[each].module for place, each in places.items()}
+        stage = Stage([self._flow.operations[each].module for each in members], modules)
+        inputs = self._inputs[position]
+        if "add" in places and places["add"] != position:
+            before = members[members.index(places["add"]) - 1]
+            inputs += tuple(each for each in self._inputs[places["add"]] if each != before)
+        self.done[operation.name] = (
+            ", ".join(describe(self._flow.operations[each].module) for each in members) + " in lanes"
+        )
+        return Step(stage, inputs, members[-1])
+
+
+def _kind(module: nn.Module) -> Kind:
+    return "single" if _in_the_way(module) else kind(module)
+
+
+def _in_the_way(module: nn.Module) -> bool:
+    return watched(module) if isinstance(module, nn.Dropout) else hooked(module)
+
+
+def _line(module: nn.Module) -> str:
+    return str(module).splitlines()[0]

@@ -1,0 +1,162 @@
+"""One stage of a plan: modules that run as a single call of `normlab.kernels.stage`, or else one by one."""
+
+import math
+from typing import Any, cast
+
+from torch import Tensor, nn
+
+from normlab.kernels import Lanes, Settings, pack, serves, stage, unpack
+from normlab.surgery import lanes_norm
+from normlab.surgery.find import BatchNorm
+from normlab.surgery.lanes_functions import Add
+from normlab.surgery.lanes_layers import LANEWISE, Pair, activation, conv_padding, pair, pooling
+
+Shape = tuple[int, ...]
+
+
+class Value:
+    """What an operation gave: as a plain tensor, in lanes, or, once both were asked for, both."""
+
+    __slots__ = ("_lanes", "_plain")
+
+    def __init__(self, value: Any) -> None:
+        """Of Lanes, or of whatever a module returns."""
+        is_lanes = isinstance(value, Lanes)
+        self._lanes: Lanes | None = value if is_lanes else None
+        self._plain: Any = None if is_lanes else value
+
+    @property
+    def in_lanes(self) -> bool:
+        """Whether lanes are there already."""
+        return self._lanes is not None
+
+    @property
+    def plain(self) -> Any:
+        """(N, *F), or what else a module returned."""
+        if self._plain is None and self._lanes is not None:
+            self._plain = unpack(self._lanes)
+        return self._plain
+
+    @property
+    def lanes(self) -> Lanes | None:
+        """In lanes, or None where they do not take it."""
+        x = self._plain
+        if self._lanes is None and type(x) is Tensor and x.dim() > 1 and len(x) and serves(x):
+            self._lanes = pack(x)
+        return self._lanes
+
+
+class Single:
+    """One module by itself: one that only moves numbers about, in lanes if its input is; any other in torch."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module = module
+        self._in_lanes = LANEWISE.get(type(module))
+
+    def __call__(self, *inputs: Value) -> Value:
+        """From the values it takes to the one it gives."""
+        if self._in_lanes is not None and any(each.in_lanes for each in inputs):
+            parts = [each.lanes for each in inputs]
+            result = self._in_lanes(self._module, *parts) if all(parts) else None
+            if result is not None:
+                return Value(result)
+        return Value(self._module(*(each.plain for each in inputs)))
+
+
+class Stage:
+    """Modules by the place that they have in a stage, and in the order in which they are called one by one.
+
+    Where something does not fit (another number of dimensions, one value per channel, mixed dtypes) they are
+    called: what then happens, an error included, is what the modules themselves do.
+    """
+
+    def __init__(self, members: list[nn.Module], places: dict[str, nn.Module]) -> None:
+        """`places` may have a head, before, norm, activation, dropout and pool."""
+        self._members = members
+        self.head = cast(nn.Conv2d | nn.Linear | None, places.get("head"))
+        self._norm = cast(BatchNorm | None, places.get("norm"))
+        self._activations = tuple(activation(places.get(name)) for name in ("before", "activation"))
+        self._dropout = places.get("dropout")
+        self._pool = places.get("pool")
+        self._cases: dict[object, tuple[Settings, Shape, int] | None] = {}
+
+    def __call__(self, x: Value, residual: Value | None = None) -> Value:
+        """From the values it takes to the one it gives."""
+        result = None
+        if self.head is not None or x.in_lanes or (residual is not None and residual.in_lanes):
+            result = self._in_lanes(x.lanes, None if residual is None else residual.lanes, residual is not None)
+        return self._one_by_one(x, residual) if result is None else Value(result)
+
+    def _one_by_one(self, x: Value, residual: Value | None) -> Value:
+        y = x.plain
+        for module in self._members:
+            y = module(y, residual.plain) if isinstance(module, Add) and residual is not None else module(y)
+        return Value(y)
+
+    def _in_lanes(self, x: Lanes | None, residual: Lanes | None, adds: bool) -> Lanes | None:
+        head, norm = self.head, self._norm
+        if x is None or (adds and residual is None):
+            return None
+        mode = lanes_norm.mode(norm)
+        case = self._case(x, mode)
+        if case is None:
+            return None
+        settings, shape, positions = case
+        if residual is not None and (residual.shape != shape or residual.data.dtype != x.data.dtype):
+            return None
+        weight, bias = (None, None) if head is None else (head.weight, head.bias)
+        gamma, beta = (None, None) if norm is None else (norm.weight, norm.bias)
+        mean, var = (norm.running_mean, norm.running_var) if norm is not None and mode == "fixed" else (None, None)
+        dtype, device = x.data.dtype, x.data.device
+        for tensor in (weight, bias, gamma, beta, mean, var):
+            if tensor is not None and (tensor.dtype != dtype or tensor.device != device):
+                return None
+        mask = None
+        if self._dropout is not None and self._dropout.training:
+            mask = pack(self._dropout(x.data.new_ones(shape)))
+        y, mean, var = stage(x, settings, weight, bias, gamma, beta, mean, var, residual, mask)
+        if norm is not None and mean is not None and var is not None:
+            lanes_norm.track(norm, x.count * positions, mean, var)
+        return y
+
+    def _case(self, x: Lanes, mode: lanes_norm.Mode) -> tuple[Settings, Shape, int] | None:
+        """Settings, shape before the pool, and positions in a channel; None where the modules must do it."""
+        key = (x.shape, mode, None if self.head is None else self.head.weight.shape)
+        if key not in self._cases:
+            self._cases[key] = self._worked_out(x.shape, mode)
+        return self._cases[key]
+
+    def _worked_out(self, shape: Shape, mode: lanes_norm.Mode) -> tuple[Settings, Shape, int] | None:
+        stride, padding = (1, 1), (0, 0)
+        if self.head is not None:
+            weight = self.head.weight
+            if len(shape) != weight.dim() or shape[1] != weight.shape[1]:
+                return None
+            if isinstance(self.head, nn.Conv2d):
+                stride, padding = pair(self.head.stride), conv_padding(self.head)
+                shape = (shape[0], len(weight), *_outputs(shape[2:], weight.shape[2:], stride, padding))
+            else:
+                shape = (shape[0], len(weight))
+        if min(shape) < 1 or len(shape) not in (2, 4):
+            return None
+        positions = math.prod(shape[2:])
+        if (norm := self._norm) is not None:
+            of_images = isinstance(norm, nn.BatchNorm2d)
+            alone = mode == "batch" and shape[0] * positions == 1
+            if shape[1] != norm.num_features or (len(shape) == 4) != of_images or alone:
+                return None
+        pool = None
+        if self._pool is not None:
+            if len(shape) != 4:
+                return None
+            pool = pooling(self._pool, (shape[2], shape[3]))
+            if min(_outputs(shape[2:], pool.size, pool.stride, pool.padding)) < 1:
+                return None
+        eps = 1e-5 if norm is None else norm.eps
+        before, after = self._activations
+        return Settings(stride, padding, before, mode, eps, after, pool), shape, positions
+
+
+def _outputs(size: Shape, window: Shape, stride: Pair, padding: Pair) -> Shape:
+    each = zip(size, window, stride, padding, strict=True)
+    return tuple((side + 2 * pad - width) // step + 1 for side, width, step, pad in each)

@@ -1,0 +1,235 @@
+"""The data flow of a model, found by tracing its forward with torch.fx, where what the trace shows is all there is.
+
+A trace runs Python once, on no data. It is trusted only where the forward is the same in train and evaluation mode,
+writes nothing into the model, draws no random number and calls nothing unknown.
+"""
+
+import contextlib
+import copy
+import dataclasses
+import operator
+import random
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import fx, nn
+
+from normlab.errors import one_line
+from normlab.surgery.find import BatchNorm
+from normlab.surgery.lanes_functions import Add, as_module, is_batch_size, is_shape
+
+INPUT = -1
+"""The model's own input, among the values that operations take."""
+
+_OF_EVERY_MODULE = frozenset(vars(nn.Module()))
+"""What `nn.Module` itself keeps in an instance."""
+_ALIASING = (nn.Identity, nn.Flatten, nn.Unflatten, nn.modules.dropout._DropoutNd)
+
+
+class Unsafe(Exception):  # noqa: N818 - says of a model what it is
+    """Why a trace of a model is not the model."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Operation:
+    """One use of a module; its value is known by its position in the flow."""
+
+    name: str
+    """The module's path, or a name of its own where it stands for a function."""
+    module: nn.Module
+    inputs: tuple[int, ...]
+    """The positions of the values that it takes, or INPUT."""
+    is_function: bool
+
+
+class Flow:
+    """What a model computes: operations in the order of the forward, and the position of the result."""
+
+    def __init__(self, model: nn.Module) -> None:
+        """Raises Unsafe, with the reason in a few words; the model is then as before."""
+        graph, containers = _trace(model)
+        self.operations: list[Operation] = []
+        self.output = INPUT
+        self._read(model, graph)
+        self._check_writes()
+        self.containers: list[nn.Module] = [each for each in containers if each is not model]
+        """The modules whose forwards were traced through, but for the model itself."""
+        self._seen = _structure(model, self.containers)
+        self._model = model
+
+    def holds(self) -> bool:
+        """Whether the model is still made of the same modules, and its own attributes are the same."""
+        now = _structure(self._model, self.containers)
+        return len(now) == len(self._seen) and all(map(operator.is_, now, self._seen))
+
+    def uses(self, position: int) -> int:
+        """How often the value at this position is used, the result counted."""
+        return sum(each.inputs.count(position) for each in self.operations) + (position == self.output)
+
+    def _read(self, model: nn.Module, graph: fx.Graph) -> None:
+        positions: dict[fx.Node, int] = {}
+        for node in graph.nodes:
+            if node.op == "placeholder":
+                if positions:
+                    raise Unsafe("its forward takes more than one argument")
+                positions[node] = INPUT
+            elif node.op == "output":
+                if node.args[0] not in positions:
+                    raise Unsafe("its result is not one tensor")
+                self.output = positions[node.args[0]]
+            elif not is_batch_size(node) and not is_shape(node):
+                name, module, inputs = self._made(model, node)
+                if not all(each in positions for each in inputs):
+                    raise Unsafe(f"{name} computes with a shape")
+                positions[node] = len(self.operations)
+                taken = tuple(positions[each] for each in inputs)
+                self.operations.append(Operation(name, module, taken, node.op != "call_module"))
+
+    def _made(self, model: nn.Module, node: fx.Node) -> tuple[str, nn.Module, tuple[fx.Node, ...]]:
+        if node.op == "call_module":
+            path = str(node.target)
+            if node.kwargs or len(node.args) != 1 or not isinstance(node.args[0], fx.Node):
+                raise Unsafe(f"it calls {path} with more than one tensor")
+            return path, model.get_submodule(path), (node.args[0],)
+        if node.op == "get_attr":
+            raise Unsafe(f"its forward computes with {node.target} itself")
+        made = as_module(node)
+        if made is None:
+            raise Unsafe(f"its forward calls {getattr(node.target, '__name__', node.target)}")
+        return node.name, *made
+
+    def _check_writes(self) -> None:
+        """Where something writes into its input, nothing else may read that; raises Unsafe."""
+        for operation in self.operations:
+            if getattr(operation.module, "inplace", False):
+                self._check_fresh(operation.inputs[0], operation.name)
+
+    def _check_fresh(self, position: int, writer: str) -> None:
+        if position == INPUT or self.uses(position) > 1:
+            raise Unsafe(f"{writer} writes into a tensor that is used elsewhere too")
+        source = self.operations[position]
+        module = source.module
+        ours_or_torchs = type(module).__module__.startswith(("torch.nn.", Add.__module__, "normlab.norms."))
+        if not ours_or_torchs or isinstance(module, _ALIASING) or getattr(module, "inplace", False):
+            for each in source.inputs:
+                self._check_fresh(each, writer)
+
+
+class _Proxy(fx.Proxy):
+    def __iadd__(self, other: Any) -> fx.Proxy:
+        """Torch.fx takes x += y for x + y; other names of x tell them apart."""
+        return self.tracer.create_proxy("call_function", operator.iadd, (self, other), {})
+
+
+class _Tracer(fx.Tracer):
+    def __init__(self) -> None:
+        super().__init__()
+        self.containers: list[nn.Module] = []
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return (
+            isinstance(m, BatchNorm)
+            or not any(m.children())
+            or hasattr(m, "parametrizations")
+            or super().is_leaf_module(m, module_qualified_name)
+        )
+
+    def call_module(
+        self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        path = self.path_of_module(m)
+        if self.is_leaf_module(m, path):
+            return self.create_proxy("call_module", path, args, kwargs)
+        if "forward" in vars(m):
+            raise Unsafe(f"the forward of {path} is replaced")
+        self.containers.append(m)  # traced by its class's forward, behind its hooks
+        return type(m).forward(m, *args, **kwargs)
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return _Proxy(node, self)
+
+
+def _trace(model: nn.Module) -> tuple[fx.Graph, list[nn.Module]]:
+    graphs = []
+    for training in (True, False):
+        tracer = _Tracer()
+        with _untouched(model):
+            for module in model.modules():
+                module.training = training
+            try:
+                graphs.append(tracer.trace(model))
+            except Unsafe:
+                raise
+            except Exception as error:  # whatever a forward raises that meets a proxy where it wants a tensor
+                raise Unsafe(f"its forward cannot be traced: {one_line(error)}") from error
+    if str(graphs[0]) != str(graphs[1]):
+        raise Unsafe("its forward is another in evaluation mode")
+    return graphs[0], tracer.containers
+
+
+@contextlib.contextmanager
+def _untouched(model: nn.Module) -> Iterator[None]:
+    """Give a model back as it was, with the random generators; raises Unsafe where that was needed."""
+    modes = [(module, module.training) for module in model.modules()]
+    kept = [_Kept(vars(module)) for module in model.modules()]
+    kept += [_Kept(value) for each in kept for value in each.values() if isinstance(value, list | dict | set)]
+    written = [(value, value._version, value.detach().clone()) for value in model.buffers()]
+    draws = (torch.get_rng_state(), random.getstate(), np.random.get_state())
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+        changed = [each for each in kept if each.restore()] != []
+        for value, version, before in written:
+            if value._version != version:
+                changed = True
+                with torch.no_grad():
+                    value.copy_(before)
+        drawn = str(draws[1:]) != str((random.getstate(), np.random.get_state()))
+        drawn |= not torch.equal(draws[0], torch.get_rng_state())
+        torch.set_rng_state(draws[0])
+        random.setstate(draws[1])
+        np.random.set_state(draws[2])
+    if changed:
+        raise Unsafe("its forward writes into the model")
+    if drawn:
+        raise Unsafe("its forward draws random numbers")
+
+
+class _Kept:
+    """What a container held, by identity."""
+
+    def __init__(self, container: Any) -> None:
+        self.container = container
+        self.before = copy.copy(container)
+
+    def values(self) -> list[Any]:
+        return list(self.before.values() if isinstance(self.before, dict) else self.before)
+
+    def restore(self) -> bool:
+        """Whether it had changed."""
+        now = self.container
+        if isinstance(now, dict):
+            same = list(now) == list(self.before) and all(map(operator.is_, now.values(), self.before.values()))
+        else:
+            same = len(now) == len(self.before) and all(map(operator.is_, now, self.before))
+        if not same:
+            now.clear()
+            (now.extend if isinstance(now, list) else now.update)(self.before)
+        return not same
+
+
+def _structure(model: nn.Module, containers: list[nn.Module]) -> list[object]:
+    """All that the flow rests on, apart from the settings of the layers."""
+    seen: list[object] = []
+    for module in (model, *containers):
+        seen.append(type(module))
+        seen.extend(module._modules.values())
+        own = vars(module).items()
+        seen.extend(
+            value for name, value in own if name not in _OF_EVERY_MODULE and (name, module) != ("forward", model)
+        )
+    return seen
