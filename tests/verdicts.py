@@ -94,7 +94,9 @@ def nothing(**changes: Any) -> Verdict:
         findings=(empty,),
         rules_before=("largest rate: BN is at least 10 times none",),
         arms={"BN": failed, "none": failed},
-        measures={"largest rate": MeasureFacts(title="largest usable rate", percent=False, values={})},
+        measures={
+            "largest rate": MeasureFacts(title="largest usable rate", percent=False, values={"BN": {}, "none": {}})
+        },
         figures=(
             figure.points("Largest rate", {"BN": {}}, axis="rate", percent=False, unusable={"BN": 2}),
             figure.effects("Effects", [empty], margin=None, percent=False),

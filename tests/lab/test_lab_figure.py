@@ -142,6 +142,15 @@ def test_curves_have_a_mean_only_where_every_seed_has_a_value():
     assert means[0]["mean"] == pytest.approx(0.6)
 
 
+def test_curves_of_one_epoch_are_points():
+    def drawn(line):
+        curves = figure.curves("Curves", {"BN": {0: line, 1: line}}, x="epoch", axis="y", percent=True)
+        return [layer["mark"].get("point") for layer in curves.spec["layer"] if layer["mark"]["type"] == "line"]
+
+    assert drawn([(1, 0.5)]) == [True, True]
+    assert drawn([(1, 0.5), (2, 0.6)]) == [None, None]
+
+
 @pytest.mark.parametrize("name", FIGURES)
 def test_leaves_the_background_to_the_page_and_fits_its_width(name):
     spec = FIGURES[name][0].spec

@@ -106,7 +106,14 @@ def test_a_section_tells_all_that_the_verdict_knows():
     told = [verdict.question, verdict.claim, verdict.source, verdict.setting, verdict.sentence, verdict.command]
     told += [finding.rule for finding in verdict.findings]
     told += ["The rules were changed.", "largest rate: BN is at least 10 times none", "0 of 2"]
-    told += ["seed 0: at chance", "seed 1: failed: OOM", "cores", "a CPU", "2.13.0"]
+    told += [
+        "largest usable rate: no trial gave a value.",
+        "seed 0: at chance",
+        "seed 1: failed: OOM",
+        "cores",
+        "a CPU",
+        "2.13.0",
+    ]
     for each in told:
         assert each in text
     assert "They were fixed before the first trial" not in text
