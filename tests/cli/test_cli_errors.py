@@ -64,7 +64,10 @@ def test_before_anything_is_done(normlab, users, left, arguments, message):
 
 
 NAMED = [
-    (["--model", "lenett"], "did you mean lenet? there are inception, lenet, mlp, or your own as pkg"),
+    (
+        ["--model", "lenett"],
+        "did you mean lenet? there are inception, lenet, mlp, resnet8, resnet20, resnet56, or your own as pkg",
+    ),
     (["--norm", "bacht"], "did you mean batch?"),
     (["--data", "digit"], "did you mean digits?"),
     (["--device", "cdua"], "got 'cdua' ("),

@@ -98,9 +98,13 @@ def test_anything_else_is_refused_in_one_line(body: str, message: str, written: 
     [
         (
             "lennet",
-            r"a known model, got 'lennet'; did you mean lenet\? there are inception, lenet, mlp, or your own as pkg",
+            r"a known model, got 'lennet'; did you mean lenet\? there are inception, lenet, mlp, "
+            r"resnet8, resnet20, resnet56, or your own as pkg",
         ),
-        ("resnet152", "there are inception, lenet, mlp, or your own"),
+        (
+            "resnet152",
+            r"did you mean resnet\d+\? there are inception, lenet, mlp, resnet8, resnet20, resnet56, or your own",
+        ),
         (
             "no_such_module_anywhere:make",
             "no module named 'no_such_module_anywhere'; run from the folder that holds it",

@@ -11,6 +11,7 @@ from normlab.models.inception import inception
 from normlab.models.lenet import lenet
 from normlab.models.mlp import mlp
 from normlab.models.parts import parameter_count
+from normlab.models.resnet import resnet8, resnet20, resnet56
 from normlab.models.streams import DropoutStreams, borrowed, generator, key, seed_everything_else
 
 __all__ = [
@@ -25,10 +26,20 @@ __all__ = [
     "lenet",
     "mlp",
     "parameter_count",
+    "resnet8",
+    "resnet20",
+    "resnet56",
     "seed_everything_else",
 ]
 
-MODELS: dict[str, Callable[..., nn.Module]] = {"inception": inception, "lenet": lenet, "mlp": mlp}
+MODELS: dict[str, Callable[..., nn.Module]] = {
+    "inception": inception,
+    "lenet": lenet,
+    "mlp": mlp,
+    "resnet8": resnet8,
+    "resnet20": resnet20,
+    "resnet56": resnet56,
+}
 
 
 def find(name: str) -> Callable[..., nn.Module]:
