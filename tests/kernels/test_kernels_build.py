@@ -15,7 +15,7 @@ import torch
 
 from normlab.errors import NormlabError
 from normlab.kernels import build, serving
-from normlab.kernels.compiler import Unusable
+from normlab.kernels.compiler import Compiler, Unusable
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32" or not shutil.which("g++"), reason="needs g++")
 
@@ -65,7 +65,7 @@ def wrapped(tmp_path, monkeypatch, first):
     notes.write_text("")
     script.write_text(
         '#!/bin/sh\ncase "$*" in *--version) exec g++ --version;; esac\n'
-        f'echo "$@" >> {notes}\n{first}\nexec g++ "$@"\n'
+        f'echo "$TMPDIR" "$@" >> {notes}\n{first}\nexec g++ "$@"\n'
     )
     script.chmod(0o755)
     monkeypatch.setenv("CXX", str(script))
@@ -103,6 +103,7 @@ def test_a_library_of_several_sources(sources, calls, cache, capfd):
     assert found.is_nan(float("nan")), "no flag may do away with NaN"
     assert not found.is_nan(1.0)
     assert [line.split().count("-c") for line in calls.read_text().splitlines()] == [1, 1, 0]
+    assert all(line.startswith(f"{cache}/.build-") for line in calls.read_text().splitlines()), "what is swept"
     assert cache.stat().st_mode & 0o777 == 0o700
     assert {path.suffix for path in cache.iterdir()} == {".so", ".sha256", ""}, "the lock, and no scratch"
 
@@ -196,8 +197,10 @@ def test_what_decides_the_library(sources, calls, monkeypatch):
     names.append(build.plan(sources).library)
     monkeypatch.setenv("CXX", "g++ -m64")
     names.append(build.plan(sources).library)
-    assert len(set(names)) == len(names)
     assert build.plan(sources).library == names[-1]
+    monkeypatch.setattr(build, "compiler", lambda: Compiler(("g++", "-m64"), "another"))
+    names.append(build.plan(sources).library)
+    assert len(set(names)) == len(names)
 
 
 def test_what_does_not_compile(sources, loaded, calls, cache, capfd):
@@ -219,6 +222,13 @@ def test_what_does_not_compile(sources, loaded, calls, cache, capfd):
     os.utime(log, (0, 0))
     assert serving.looked_up().name == "native"
     assert loaded == []
+
+
+def test_a_compiler_that_is_killed_is_asked_again(loaded, tmp_path, monkeypatch):
+    wrapped(tmp_path, monkeypatch, f"[ -e {tmp_path}/again ] || {{ touch {tmp_path}/again; kill -INT $$; }}")
+    assert serving.path().why == "the compiler was killed"
+    serving.path.cache_clear()
+    assert serving.path().name == "native"
 
 
 def test_without_a_compiler(loaded, cache, tmp_path, monkeypatch, capfd):

@@ -81,6 +81,8 @@ class Build:
             done = list(pool.map(lambda words: call(words, scratch), calls))
         if not any(each.returncode for each in done):
             done.append(call([*start, *objects, *linking(), "-o", str(new)], scratch))
+        if any(each.returncode < 0 for each in done):  # Ctrl-C reaches it too: that says nothing of the sources
+            raise Unusable("the compiler was killed", "the next run tries again")
         if failed := [each for each in done if each.returncode]:
             said = (f"$ {shlex.join(each.args)}\n{each.stdout}\nexit code {each.returncode}\n" for each in failed)
             log.write_text("".join(said))
