@@ -23,12 +23,18 @@ _ORDER = ("head", "before", "norm", "add", "activation", "dropout", "pool")
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """A stage or a single module, with the values that it takes, gives, and is the last to need."""
+    """A stage or a single module, with the values that it takes and those that nobody needs behind it."""
 
     run: Stage | Single
     inputs: tuple[int, ...]
-    target: int
+    members: tuple[int, ...]
+    """Its operations by position; the last gives the value."""
     frees: tuple[int, ...] = ()
+
+    @property
+    def target(self) -> int:
+        """The position of the value that it gives."""
+        return self.members[-1]
 
 
 class Plan:
@@ -45,14 +51,34 @@ class Plan:
             for each in inputs if self._kinds[position] != "nothing" else ():
                 self._users[each].append(position)
         self._users[self._output].append(len(self._kinds))
-        self.done: dict[str, str] = {}
-        """A stage's first module to what is in it."""
-        self.left: dict[str, str] = {}
-        """Path of a module that torch runs to why."""
         self.hooked = next((type(each).__name__ for each in flow.containers if hooked(each)), None)
         """The class of a module whose hooks want it to be called, though it is traced through: no plan serves."""
         self.steps = self._steps()
         self.has_heads = any(isinstance(step.run, Stage) and step.run.head is not None for step in self.steps)
+
+    def report(self) -> tuple[dict[str, str], dict[str, str]]:
+        """First module of a stage to what is in it, for a plain input; path of a module that torch runs to why."""
+        done: dict[str, str] = {}
+        left: dict[str, str] = {}
+        in_lanes: set[int] = set()
+        for step in self.steps:
+            operations = [self._flow.operations[each] for each in step.members]
+            follows = not in_lanes.isdisjoint(step.inputs)
+            if isinstance(step.run, Stage) and (follows or step.run.head is not None):
+                name, layers = operations[0].name, ", ".join(describe(each.module) for each in operations)
+                done[name] = f"{done[name]}; {layers} in lanes" if name in done else f"{layers} in lanes"
+            elif not (isinstance(step.run, Single) and step.run.moves_numbers):
+                why = "as what feeds it" if isinstance(step.run, Stage) else "it has no place in a stage"
+                left |= {
+                    each.name: f"torch runs {str(each.module).splitlines()[0]}, {why}"
+                    for each in operations
+                    if not each.is_function
+                }
+                continue
+            elif not follows:
+                continue
+            in_lanes.add(step.target)
+        return done, left
 
     def holds(self) -> bool:
         """Whether all that it rests on is as it was; costs a few microseconds."""
@@ -62,7 +88,7 @@ class Plan:
         """The model's result for its input."""
         values = {INPUT: x}
         for step in self.steps:
-            values[step.target] = step.run(*(values[each] for each in step.inputs))
+            values[step.members[-1]] = step.run(*(values[each] for each in step.inputs))
             for position in step.frees:
                 del values[position]
         return values[self._output]
@@ -130,23 +156,16 @@ class Plan:
             return {"draws", module}
         return {module} if its_kind == "norm" else set()
 
-    def _step(self, position: int, places: dict[str, int]) -> Step:
-        operation = self._flow.operations[position]
+    def _step(self, first: int, places: dict[str, int]) -> Step:
+        operations, inputs = self._flow.operations, self._inputs[first]
         if not places:
-            if not operation.is_function and not isinstance(operation.module, nn.Flatten):
-                self.left[operation.name] = f"torch runs {_line(operation.module)}"
-            return Step(Single(operation.module), self._inputs[position], position)
-        members = [places[place] for place in sorted(places, key=_ORDER.index)]
-        modules = {place: self._flow.operations[each].module for place, each in places.items()}
-        stage = Stage([self._flow.operations[each].module for each in members], modules)
-        inputs = self._inputs[position]
-        if "add" in places and places["add"] != position:
+            return Step(Single(operations[first].module), inputs, (first,))
+        members = sorted(places.values(), key=[places.get(place) for place in _ORDER].index)
+        if "add" in places and places["add"] != first:
             before = members[members.index(places["add"]) - 1]
             inputs += tuple(each for each in self._inputs[places["add"]] if each != before)
-        self.done[operation.name] = (
-            ", ".join(describe(self._flow.operations[each].module) for each in members) + " in lanes"
-        )
-        return Step(stage, inputs, members[-1])
+        modules = {place: operations[each].module for place, each in places.items()}
+        return Step(Stage([operations[each].module for each in members], modules), inputs, tuple(members))
 
 
 def _kind(module: nn.Module) -> Kind:
@@ -155,7 +174,3 @@ def _kind(module: nn.Module) -> Kind:
 
 def _in_the_way(module: nn.Module) -> bool:
     return watched(module) if isinstance(module, nn.Dropout) else hooked(module)
-
-
-def _line(module: nn.Module) -> str:
-    return str(module).splitlines()[0]

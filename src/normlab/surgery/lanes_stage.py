@@ -52,6 +52,7 @@ class Single:
     def __init__(self, module: nn.Module) -> None:
         self._module = module
         self._in_lanes = LANEWISE.get(type(module))
+        self.moves_numbers = self._in_lanes is not None
 
     def __call__(self, *inputs: Value) -> Value:
         """From the values it takes to the one it gives."""

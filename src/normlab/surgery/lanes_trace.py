@@ -113,8 +113,7 @@ class Flow:
         module = source.module
         ours_or_torchs = type(module).__module__.startswith(("torch.nn.", Add.__module__, "normlab.norms."))
         if not ours_or_torchs or isinstance(module, _ALIASING) or getattr(module, "inplace", False):
-            for each in source.inputs:
-                self._check_fresh(each, writer)
+            self._check_fresh(source.inputs[0], writer)
 
 
 class _Proxy(fx.Proxy):

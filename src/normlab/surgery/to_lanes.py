@@ -122,9 +122,10 @@ def _take_over(module: nn.Module, path: str, changes: Changes) -> str | None:
         return "no convolution or linear layer in it that lanes would serve"
     prefix = f"{path}." if path else ""
     module.forward = forward  # type: ignore[method-assign]
-    for name, what in plan.done.items():
+    done, left = plan.report()
+    for name, what in done.items():
         changes.record(prefix + name, what, functools.partial(_give_back, module, forward))
-    changes.left |= {prefix + name: why for name, why in plan.left.items()}
+    changes.left |= {prefix + name: why for name, why in left.items()}
     return None
 
 
