@@ -1,6 +1,5 @@
 """Whose hooks are in the way when several modules run as one."""
 
-import operator
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -8,8 +7,6 @@ from torch import nn
 from torch.nn.modules import module as shared
 
 Hook = TypeVar("Hook", bound=Callable[..., Any])
-
-_of_one = operator.attrgetter("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
 def reads_no_input(hook: Hook) -> Hook:
@@ -20,15 +17,24 @@ def reads_no_input(hook: Hook) -> Hook:
 
 def hooked(module: nn.Module) -> bool:
     """Whether a hook waits for the module to be called, or its forward is replaced."""
-    return any(_of_one(module)) or "forward" in vars(module)
+    own = module.__dict__
+    return bool(
+        own["_forward_hooks"]
+        or own["_forward_pre_hooks"]
+        or own["_backward_hooks"]
+        or own["_backward_pre_hooks"]
+        or "forward" in own
+    )
 
 
 def watched(module: nn.Module) -> bool:
     """Whether a hook may read or change what goes through the module, or its forward is replaced."""
     if not hooked(module):
         return False
-    marks = (getattr(hook, "reads_no_input", False) for hooks in _of_one(module) for hook in hooks.values())
-    return not all(marks) or "forward" in vars(module)
+    if module._backward_hooks or module._backward_pre_hooks or "forward" in vars(module):
+        return True
+    hooks = (*module._forward_hooks.values(), *module._forward_pre_hooks.values())
+    return not all(getattr(hook, "reads_no_input", False) for hook in hooks)
 
 
 def hooked_everywhere() -> bool:

@@ -31,13 +31,14 @@ _WORDS: dict[type, tuple[str, ...]] = {
     nn.AdaptiveAvgPool2d: ("output_size",),
     nn.Flatten: ("start_dim", "end_dim"),
 }
-_READERS = {layer: operator.attrgetter(*words) for layer, words in _WORDS.items()}
+_READERS: dict[type, Callable[[nn.Module], object]] = {
+    layer: operator.attrgetter(*words) for layer, words in _WORDS.items()
+}
 
 
-def settings(layer: nn.Module) -> object:
-    """All of the layer's attributes that a plan rests on, for a comparison; its class among them."""
-    read = _READERS.get(type(layer))
-    return (type(layer), read(layer)) if read else type(layer)
+def settings_reader(layer: type[nn.Module]) -> Callable[[nn.Module], object]:
+    """Reads all attributes of a layer of this class that a plan rests on, for a comparison."""
+    return _READERS.get(layer, _nothing)
 
 
 def kind(layer: nn.Module) -> Kind:
@@ -113,6 +114,10 @@ def _avg_pool_serves(pool: nn.AvgPool2d) -> bool:
 def _pool_serves(pool: nn.MaxPool2d | nn.AvgPool2d) -> bool:
     padded = zip(pair(pool.padding), pair(pool.kernel_size), strict=True)
     return not pool.ceil_mode and all(2 * padding <= side for padding, side in padded)
+
+
+def _nothing(layer: nn.Module) -> None:
+    pass
 
 
 def _always(layer: nn.Module) -> bool:

@@ -6,7 +6,7 @@ from collections import defaultdict
 from torch import nn
 
 from normlab.surgery.hooks import hooked, watched
-from normlab.surgery.lanes_layers import Kind, describe, kind, settings
+from normlab.surgery.lanes_layers import Kind, describe, kind, settings_reader
 from normlab.surgery.lanes_stage import Single, Stage, Value
 from normlab.surgery.lanes_trace import INPUT, Flow
 
@@ -42,8 +42,12 @@ class Plan:
 
     def __init__(self, flow: Flow) -> None:
         self._flow = flow
-        self._watched = [*flow.containers, *(each.module for each in flow.operations)]
-        self._seen = self._states()
+        watched = (*flow.containers, *(each.module for each in flow.operations if not each.is_function))
+        readers = [settings_reader(type(module)) for module in watched]
+        self._seen = [
+            (module, type(module), read, read(module), _in_the_way(module))
+            for module, read in zip(watched, readers, strict=True)
+        ]
         self._kinds: list[Kind] = [_kind(each.module) for each in flow.operations]
         self._inputs, self._output = self._without_nothing()
         self._users: dict[int, list[int]] = defaultdict(list)
@@ -81,8 +85,11 @@ class Plan:
         return done, left
 
     def holds(self) -> bool:
-        """Whether all that it rests on is as it was; costs a few microseconds."""
-        return self._seen == self._states()
+        """Whether all that it rests on is as it was: asked in every forward, and so no more than it must."""
+        for module, layer, read, settings, in_the_way in self._seen:
+            if type(module) is not layer or read(module) != settings or _in_the_way(module) is not in_the_way:
+                return False
+        return True
 
     def __call__(self, x: Value) -> Value:
         """The model's result for its input."""
@@ -92,9 +99,6 @@ class Plan:
             for position in step.frees:
                 del values[position]
         return values[self._output]
-
-    def _states(self) -> list[object]:
-        return [(settings(module), _in_the_way(module)) for module in self._watched]
 
     def _without_nothing(self) -> tuple[list[tuple[int, ...]], int]:
         """Inputs and the output as if what passes on its input were not there."""
@@ -173,4 +177,4 @@ def _kind(module: nn.Module) -> Kind:
 
 
 def _in_the_way(module: nn.Module) -> bool:
-    return watched(module) if isinstance(module, nn.Dropout) else hooked(module)
+    return hooked(module) and (not isinstance(module, nn.Dropout) or watched(module))

@@ -56,13 +56,12 @@ class Flow:
         self._check_writes()
         self.containers: list[nn.Module] = [each for each in containers if each is not model]
         """The modules whose forwards were traced through, but for the model itself."""
-        self._seen = _structure(model, self.containers)
-        self._model = model
+        self._seen = [_Container(model, ignores="forward")]
+        self._seen += [_Container(each) for each in self.containers]
 
     def holds(self) -> bool:
         """Whether the model is still made of the same modules, and its own attributes are the same."""
-        now = _structure(self._model, self.containers)
-        return len(now) == len(self._seen) and all(map(operator.is_, now, self._seen))
+        return all(each.holds() for each in self._seen)
 
     def uses(self, position: int) -> int:
         """How often the value at this position is used, the result counted."""
@@ -221,14 +220,21 @@ class _Kept:
         return not same
 
 
-def _structure(model: nn.Module, containers: list[nn.Module]) -> list[object]:
-    """All that the flow rests on, apart from the settings of the layers."""
-    seen: list[object] = []
-    for module in (model, *containers):
-        seen.append(type(module))
-        seen.extend(module._modules.values())
-        own = vars(module).items()
-        seen.extend(
-            value for name, value in own if name not in _OF_EVERY_MODULE and (name, module) != ("forward", model)
+class _Container:
+    """All of a module that its forward may depend on, apart from the layers in it."""
+
+    def __init__(self, module: nn.Module, ignores: str = "") -> None:
+        self._module, self._kind, self._ignores = module, type(module), ignores
+        self._children = tuple(module._modules.values())
+        own = vars(module)
+        self._own = [(name, own[name]) for name in own if name not in _OF_EVERY_MODULE and name != ignores]
+        self._size = len(own) - (ignores in own)
+
+    def holds(self) -> bool:
+        own = self._module.__dict__
+        return (
+            type(self._module) is self._kind
+            and tuple(own["_modules"].values()) == self._children
+            and len(own) - (self._ignores in own) == self._size
+            and all(own.get(name) is value for name, value in self._own)
         )
-    return seen
