@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from normlab.errors import NormlabError
-from normlab.kernels import build, serving
+from normlab.kernels import build, ops, serving
 from normlab.kernels.compiler import Compiler, Unusable
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32" or not shutil.which("g++"), reason="needs g++")
@@ -34,8 +34,10 @@ STABLE_TORCH_LIBRARY_IMPL(normlab_tried, CPU, m) { m.impl("same", TORCH_BOX(&sam
 SERVE = """
 import sys
 from pathlib import Path
-from normlab.kernels import serving
+import torch
+from normlab.kernels import ops, serving
 serving.SOURCES = Path(sys.argv[1])
+ops.load = torch.ops.load_library
 """
 
 
@@ -82,7 +84,7 @@ def loaded(sources, monkeypatch):
     """`serving` on the small sources; the bytes of what it loads, which it does not."""
     seen = []
     monkeypatch.setattr(serving, "SOURCES", sources)
-    monkeypatch.setattr(torch.ops, "load_library", lambda path: seen.append(Path(path).read_bytes()))
+    monkeypatch.setattr(ops, "load", lambda path: seen.append(Path(path).read_bytes()))
     serving.path.cache_clear()
     yield seen
     serving.path.cache_clear()
@@ -110,7 +112,7 @@ def test_a_library_of_several_sources(sources, calls, cache, capfd):
 
 def test_an_operator_of_torchs_stable_abi_is_loaded(sources):
     (sources / "operator.cpp").write_text(STABLE)
-    code = SERVE + "import torch; print(serving.path(), torch.ops.normlab_tried.same(torch.ones(3)).shape)"
+    code = SERVE + "print(serving.path(), torch.ops.normlab_tried.same(torch.ones(3)).shape)"
     for announced in (ANNOUNCED, ""):
         done = subprocess.run([sys.executable, "-c", code, sources], capture_output=True, text=True, timeout=120)
         assert (done.stdout, done.stderr) == ("native, compiled for this machine torch.Size([3])\n", announced)
@@ -294,7 +296,7 @@ def test_what_does_not_load(loaded, monkeypatch):
     def cannot(path):
         raise OSError(f"Could not load this library: {path}") from OSError("undefined symbol: f")
 
-    monkeypatch.setattr(torch.ops, "load_library", cannot)
+    monkeypatch.setattr(ops, "load", cannot)
     assert serving.path().why == "the library does not load (OSError: undefined symbol: f)"
 
 

@@ -1,1 +1,22 @@
 """Native code for what small networks spend their time on, its plain references, and the choice between them."""
+
+import torch
+from torch import Tensor
+
+from normlab.kernels import serving
+from normlab.kernels.lanes import Lanes, native, pack, unpack
+from normlab.kernels.stage import Pool, Settings, stage
+
+__all__ = ["Lanes", "Pool", "Settings", "missing", "pack", "serves", "stage", "unpack"]
+
+
+def missing() -> str | None:
+    """Why lanes serve nothing here, or None."""
+    return str(serving.path()) if serving.path().name == "plain" else None
+
+
+def serves(x: Tensor) -> bool:
+    """Whether lanes take a tensor, by its dtype and device."""
+    if serving.path().name == "reference":
+        return x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64)
+    return native(x)

@@ -12,10 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-import torch
-
 from normlab.errors import NormlabError, one_line
-from normlab.kernels import build
+from normlab.kernels import build, ops
 from normlab.kernels.build import Build
 from normlab.kernels.compiler import Unusable
 
@@ -70,7 +68,7 @@ def _load(kernels: Build) -> str:
     if not kernels.ready():
         kernels.make()
     try:
-        torch.ops.load_library(str(kernels.library))
+        ops.load(str(kernels.library))
     except OSError as error:
         raise Unusable(f"the library does not load ({one_line(error.__cause__ or error)})") from error
     return "compiled for this machine"
