@@ -148,7 +148,7 @@ def test_curves_of_one_epoch_are_points():
         return [layer["mark"].get("point") for layer in curves.spec["layer"] if layer["mark"]["type"] == "line"]
 
     assert drawn([(1, 0.5)]) == [True, True]
-    assert drawn([(1, 0.5), (2, 0.6)]) == [None, None]
+    assert drawn([(1, 0.5), (2, 0.6)]) == [False, False]
 
 
 @pytest.mark.parametrize("name", FIGURES)

@@ -92,7 +92,7 @@ def curves(
         shared = sorted(set.intersection(*(set(line) for line in lines.values()))) if lines else []
         means += [{"arm": arm, "x": at, **look.mean(line[at] for line in lines.values())} for at in shared]
     y = upright(axis, percent, empty=not rows)
-    lone = {"point": True} if len({row["x"] for row in rows}) == 1 else {}  # a line of one point is not seen
+    lone = len({row["x"] for row in rows}) == 1  # a line of one point is not seen
     base = altair.Chart().encode(look.color(values), x=altair.X("x:Q", **over(x, rows)))
     bounded = [row for row in means if "low" in row]
     told, bounds = ["arm:N", number("x")], [number("low", percent), number("high", percent)]
@@ -100,10 +100,10 @@ def curves(
         base.mark_area(opacity=0.18)
         .encode(y=altair.Y("low:Q", **y), y2="high:Q", tooltip=[*told, *bounds])
         .properties(data=data(bounded)),
-        base.mark_line(strokeWidth=1, opacity=0.45, **lone)
+        base.mark_line(strokeWidth=1, opacity=0.45, point=lone)
         .encode(look.dash(values), y=altair.Y("value:Q", **y), detail="seed:N")
         .properties(data=data(rows)),
-        base.mark_line(strokeWidth=2.5, **lone)
+        base.mark_line(strokeWidth=2.5, point=lone)
         .encode(look.dash(values), y=altair.Y("mean:Q", **y), tooltip=[*told, number("mean", percent)])
         .properties(data=data(means)),
     ).properties(width="container", height=look.HEIGHT)
