@@ -34,7 +34,8 @@ class Value:
     def plain(self) -> Any:
         """(N, *F), or what else a module returned."""
         if self._plain is None and self._lanes is not None:
-            self._plain = unpack(self._lanes)
+            # In order: a dropout draws in the order of the elements in memory.
+            self._plain = unpack(self._lanes).contiguous()
         return self._plain
 
     @property

@@ -174,7 +174,7 @@ def _untouched(model: nn.Module) -> Iterator[None]:
     kept = [_Kept(vars(module)) for module in model.modules()]
     kept += [_Kept(value) for each in kept for value in each.values() if isinstance(value, list | dict | set)]
     written = [(value, value._version, value.detach().clone()) for value in model.buffers()]
-    draws = (torch.get_rng_state(), random.getstate(), np.random.get_state())
+    draws, generators = _draws(), (torch.get_rng_state(), random.getstate(), np.random.get_state())
     try:
         yield
     finally:
@@ -186,15 +186,21 @@ def _untouched(model: nn.Module) -> Iterator[None]:
                 changed = True
                 with torch.no_grad():
                     value.copy_(before)
-        drawn = str(draws[1:]) != str((random.getstate(), np.random.get_state()))
-        drawn |= not torch.equal(draws[0], torch.get_rng_state())
-        torch.set_rng_state(draws[0])
-        random.setstate(draws[1])
-        np.random.set_state(draws[2])
+        drawn = draws != _draws()
+        torch.set_rng_state(generators[0])
+        random.setstate(generators[1])
+        np.random.set_state(generators[2])
     if changed:
         raise Unsafe("its forward writes into the model")
     if drawn:
         raise Unsafe("its forward draws random numbers")
+
+
+def _draws() -> list[object]:
+    """Where the random generators stand, for a comparison."""
+    numpys: dict[str, Any] = np.random.get_state(legacy=False)
+    inner = numpys.pop("state")
+    return [torch.get_rng_state().numpy().tobytes(), random.getstate(), numpys, inner["key"].tobytes(), inner["pos"]]
 
 
 class _Kept:
