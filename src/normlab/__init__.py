@@ -12,10 +12,11 @@ if TYPE_CHECKING:
     from normlab.errors import NormlabError
     from normlab.notebook import study
     from normlab.store import Recipe, Record, Runs
+    from normlab.surgery.to_lanes import to_lanes
 
 __version__ = "0.1.0"
 
-__all__ = ["NormlabError", "Recipe", "Record", "Runs", "functional", "nn", "study", "surgery", "train"]
+__all__ = ["NormlabError", "Recipe", "Record", "Runs", "functional", "nn", "study", "surgery", "to_lanes", "train"]
 
 _HOMES = {
     "NormlabError": "normlab.errors",
@@ -23,6 +24,7 @@ _HOMES = {
     "Record": "normlab.store",
     "Runs": "normlab.store",
     "study": "normlab.notebook",
+    "to_lanes": "normlab.surgery",
 }
 
 

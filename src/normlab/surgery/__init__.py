@@ -15,6 +15,7 @@ from normlab.surgery.recalibrate import recalibrate
 from normlab.surgery.reorder import reorder
 from normlab.surgery.scale_init import scale_init
 from normlab.surgery.swap import swap
+from normlab.surgery.to_lanes import to_lanes
 
 _BY_NAME: dict[str, type[Surgery]] = {
     each.__name__: each for each in (add_bias, dropout, freeze, keep, remove_bias, reorder, scale_init, swap)
@@ -34,6 +35,7 @@ __all__ = [
     "reorder",
     "scale_init",
     "swap",
+    "to_lanes",
     "to_plain",
 ]
 
