@@ -35,6 +35,8 @@ def to_lanes(model: nn.Module) -> Changes:
     reason = missing()
     if reason is not None:
         changes.left[""] = reason
+    elif not any(model.children()):
+        changes.left[""] = "it is a single layer, and packing would cost what lanes gain"
     else:
         _convert(model, "", changes, set())
     return changes
