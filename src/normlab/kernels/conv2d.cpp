@@ -166,7 +166,8 @@ std::vector<float> packed(const float* weight, int64_t channels_out, int64_t cha
 }
 
 int64_t size_out(int64_t size, int64_t kernel, int64_t stride, int64_t padding) {
-  STD_TORCH_CHECK(size + 2 * padding >= kernel && stride > 0 && padding >= 0, "expected a kernel within the image");
+  STD_TORCH_CHECK(kernel > 0 && stride > 0 && padding >= 0 && size + 2 * padding >= kernel,
+                  "expected a kernel within the image");
   return (size + 2 * padding - kernel) / stride + 1;
 }
 
@@ -174,7 +175,7 @@ Tensor conv2d(const Tensor& x, const Tensor& weight, const std::optional<Tensor>
               const std::vector<int64_t> geometry) {
   const Shape shape(x);
   const Geometry g = geometry_of(geometry);
-  STD_TORCH_CHECK(weight.dim() == 4 && weight.size(1) == shape.channels, "expected weight (out, ", shape.channels,
+  STD_TORCH_CHECK(x.dim() == 5 && weight.dim() == 4 && weight.size(1) == shape.channels, "expected images and weight (out, ", shape.channels,
                   ", kh, kw)");
   const int64_t outputs = weight.size(0), kh = weight.size(2), kw = weight.size(3);
   const int64_t height = size_out(shape.height, kh, g.stride[0], g.padding[0]);
@@ -184,7 +185,7 @@ Tensor conv2d(const Tensor& x, const Tensor& weight, const std::optional<Tensor>
   const std::vector<float> packed_weight = packed(numbers(weight), outputs, shape.channels, kh * kw, tiles.outputs, false);
   const Plan plan{{false, g.stride[0], g.padding[0], kh, shape.height, height},
                   {false, g.stride[1], g.padding[1], kw, shape.width, width},
-                  shape.channels, kh * kw, tiles, packed_weight.data(), numbers(bias)};
+                  shape.channels, kh * kw, tiles, packed_weight.data(), numbers(bias, outputs)};
   const std::vector<Run> runs = runs_of(plan.columns, tiles.columns);
   const vec* from = vectors(x);
   vec* to = written(out);
@@ -198,7 +199,10 @@ Tensor conv2d_backward_input(const Tensor& gradient, const Tensor& weight, const
                              int64_t height, int64_t width) {
   const Shape shape(gradient);
   const Geometry g = geometry_of(geometry);
+  STD_TORCH_CHECK(gradient.dim() == 5 && weight.dim() == 4 && weight.numel() > 0, "expected images and weight");
   const int64_t channels = weight.size(1), kh = weight.size(2), kw = weight.size(3);
+  shape.expect(shape.blocks, weight.size(0), size_out(height, kh, g.stride[0], g.padding[0]),
+               size_out(width, kw, g.stride[1], g.padding[1]));
   Tensor out = empty({shape.blocks, channels, height, width, LANES});
   const Tiling tiles = tiling(channels, (width + g.stride[1] - 1) / g.stride[1]);
   const std::vector<float> packed_weight = packed(numbers(weight), shape.channels, channels, kh * kw, tiles.outputs, true);
@@ -286,6 +290,8 @@ std::tuple<Tensor, Tensor> conv2d_backward_weight(const Tensor& gradient, const 
                                                   const std::vector<int64_t> geometry, int64_t kh, int64_t kw) {
   const Shape in(x), out(gradient);
   const Geometry g = geometry_of(geometry);
+  out.expect(in.blocks, out.channels, size_out(in.height, kh, g.stride[0], g.padding[0]),
+             size_out(in.width, kw, g.stride[1], g.padding[1]));
   const int64_t taps = in.channels * kh * kw, padded_width = in.width + 2 * g.padding[1];
   const int64_t padded_plane = (in.height + 2 * g.padding[0]) * padded_width;
   const bool padding = g.padding[0] || g.padding[1];

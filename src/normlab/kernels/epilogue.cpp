@@ -18,11 +18,16 @@ struct Settings {
 
   explicit Settings(const std::vector<int64_t>& n)
       : before(n.at(0)), activation(n.at(1)), batch(n.at(2)), pool(n.at(3)), size{n.at(4), n.at(5)},
-        stride{n.at(6), n.at(7)}, padding{n.at(8), n.at(9)}, count_padding(n.at(10)) {}
+        stride{n.at(6), n.at(7)}, padding{n.at(8), n.at(9)}, count_padding(n.at(10)) {
+    for (int axis = 0; pool && axis < 2; ++axis) {
+      STD_TORCH_CHECK(size[axis] > 0 && stride[axis] > 0, "expected a window and a stride of one pixel at least");
+      STD_TORCH_CHECK(padding[axis] >= 0 && 2 * padding[axis] <= size[axis], "expected padding of at most half a window");
+    }
+  }
 
   int64_t out(int64_t length, int axis) const {
     if (!pool) return length;
-    STD_TORCH_CHECK(length + 2 * padding[axis] >= size[axis] && stride[axis] > 0, "expected a window within the image");
+    STD_TORCH_CHECK(length + 2 * padding[axis] >= size[axis], "expected a window within the image");
     return (length + 2 * padding[axis] - size[axis]) / stride[axis] + 1;
   }
   bool tiles() const {  // windows that neither overlap nor leave a gap
@@ -52,8 +57,10 @@ struct Affine {
   std::vector<float> scale, shift;
 };
 
-Affine affine(int64_t channels, const float* mean, const float* var, const float* gamma, const float* beta,
-              double eps) {
+Affine affine(int64_t channels, const std::optional<Tensor>& means, const std::optional<Tensor>& vars,
+              const std::optional<Tensor>& gammas, const std::optional<Tensor>& betas, double eps) {
+  const float *const mean = numbers(means, channels), *const var = numbers(vars, channels);
+  const float *const gamma = numbers(gammas, channels), *const beta = numbers(betas, channels);
   Affine a{std::vector<float>(channels, 1.0f), std::vector<float>(channels, 0.0f)};
   for (int64_t c = 0; mean && c < channels; ++c) {
     a.scale[c] = float((gamma ? gamma[c] : 1.0) / std::sqrt(double(var[c]) + eps));
@@ -98,11 +105,13 @@ Tensor epilogue(const Tensor& y, const std::optional<Tensor>& mean, const std::o
                 const std::vector<int64_t> settings) {
   const Shape shape(y);
   const Settings s(settings);
+  STD_TORCH_CHECK(!s.pool || y.dim() == 5, "expected images to pool");
+  STD_TORCH_CHECK(mean.has_value() == var.has_value(), "expected mean and var, or neither");
   const int64_t height = s.out(shape.height, 0), width = s.out(shape.width, 1);
   Tensor out = y.dim() == 5 ? empty({shape.blocks, shape.channels, height, width, LANES})
                             : empty({shape.blocks, shape.channels, LANES});
-  const Affine a = affine(shape.channels, numbers(mean), numbers(var), numbers(gamma), numbers(beta), eps);
-  const Plane all{vectors(y), vectors(residual), vectors(mask)};
+  const Affine a = affine(shape.channels, mean, var, gamma, beta, eps);
+  const Plane all{vectors(y), vectors(residual, shape), vectors(mask, shape)};
   vec* const to_all = written(out);
   const bool tiles = s.tiles();
   parallel(shape.blocks, [&](int64_t block) {
@@ -197,15 +206,18 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> epilogue_backward(
     const std::optional<Tensor>& residual, const std::optional<Tensor>& mask, const std::vector<int64_t> settings) {
   const Shape shape(y), shape_out(gradient);
   const Settings s(settings);
+  STD_TORCH_CHECK(mean.has_value() == var.has_value(), "expected mean and var, or neither");
+  shape.expect_count(count);
+  shape_out.expect(shape.blocks, shape.channels, s.out(shape.height, 0), s.out(shape.width, 1));
   const int64_t plane = shape.plane(), channels = shape.channels;
-  const Affine a = affine(channels, numbers(mean), numbers(var), numbers(gamma), numbers(beta), eps);
+  const Affine a = affine(channels, mean, var, gamma, beta, eps);
   Tensor y_gradient = torch::stable::empty_like(y);
   Tensor residual_gradient = residual ? torch::stable::empty_like(y) : empty({0});
   Tensor gamma_gradient = empty({mean ? channels : 0}), beta_gradient = empty({mean ? channels : 0});
-  const Plane all{vectors(y), vectors(residual), vectors(mask)};
+  const Plane all{vectors(y), vectors(residual, shape), vectors(mask, shape)};
   const vec* const g_all = vectors(gradient);
   vec* const z_all = residual ? written(residual_gradient) : written(y_gradient);  // the gradient at the activation
-  const float* const center = numbers(mean);
+  const float* const center = numbers(mean, channels);
   std::vector<double> sums(shape.blocks * channels * 2);
   const bool statistics = center != nullptr;
 
@@ -308,6 +320,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> epilogue_backward(
 // 1983, never E[x^2] - E[x]^2.
 std::tuple<Tensor, Tensor> statistics(const Tensor& y, int64_t count, int64_t before) {
   const Shape shape(y);
+  shape.expect_count(count);
   const int64_t plane = shape.plane(), channels = shape.channels;
   const vec* const all = vectors(y);
   std::vector<double> means(shape.blocks * channels), squares(shape.blocks * channels);

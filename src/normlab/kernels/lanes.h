@@ -145,7 +145,7 @@ inline vec activate(vec z) {
 
 template <int ACTIVATION>
 inline Activated activate_with_slope(vec z) {
-  if constexpr (ACTIVATION == RELU) return {activate<RELU>(z), z > 0.0f ? splat(1.0f) : vec{}};
+  if constexpr (ACTIVATION == RELU) return {activate<RELU>(z), z <= 0.0f ? vec{} : splat(1.0f)};  // as torch at NaN
   if constexpr (ACTIVATION == SIGMOID) {
     const vec s = sigmoid(z);
     return {s, s * (1.0f - s)};
@@ -275,6 +275,16 @@ struct Shape {
         width(x.dim() == 5 ? x.size(3) : 1) {
     STD_TORCH_CHECK(x.dim() == 5 || x.dim() == 3, "expected a lane tensor of 3 or 5 dimensions, got ", x.dim());
     STD_TORCH_CHECK(x.size(x.dim() - 1) == LANES, "expected ", LANES, " lanes, got ", x.size(x.dim() - 1));
+    STD_TORCH_CHECK(x.numel() > 0, "expected one number at least");
+  }
+  void expect(int64_t blocks_, int64_t channels_, int64_t height_, int64_t width_) const {
+    STD_TORCH_CHECK(blocks == blocks_ && channels == channels_ && height == height_ && width == width_,
+                    "expected lanes of (", blocks_, ", ", channels_, ", ", height_, ", ", width_, "), got (", blocks, ", ",
+                    channels, ", ", height, ", ", width, ")");
+  }
+  void expect_count(int64_t count) const {
+    STD_TORCH_CHECK(count > 0 && (count + LANES - 1) / LANES == blocks, "expected the count of ", blocks,
+                    " blocks of lanes, got ", count);
   }
   int64_t plane() const { return height * width; }
   int64_t block() const { return channels * height * width; }
@@ -295,8 +305,17 @@ inline const float* numbers(const Tensor& x) {
   check(x);
   return static_cast<const float*>(x.data_ptr());
 }
-inline const float* numbers(const std::optional<Tensor>& x) { return x ? numbers(*x) : nullptr; }
-inline const vec* vectors(const std::optional<Tensor>& x) { return x ? vectors(*x) : nullptr; }
+// One number a channel, or none.
+inline const float* numbers(const std::optional<Tensor>& x, int64_t channels) {
+  STD_TORCH_CHECK(!x || x->numel() == channels, "expected ", channels, " numbers, got ", x->numel());
+  return x ? numbers(*x) : nullptr;
+}
+// Lanes of the same shape, or none.
+inline const vec* vectors(const std::optional<Tensor>& x, const Shape& shape) {
+  if (!x) return nullptr;
+  Shape(*x).expect(shape.blocks, shape.channels, shape.height, shape.width);
+  return vectors(*x);
+}
 
 inline Tensor empty(std::initializer_list<int64_t> shape) {
   return torch::stable::empty({shape.begin(), shape.size()}, torch::headeronly::ScalarType::Float);

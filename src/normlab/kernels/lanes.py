@@ -20,7 +20,12 @@ REFERENCE_WIDTH = 8
 
 def native(x: Tensor) -> bool:
     """Whether the native kernels serve x: float32 and bytes on the CPU, where they can be had."""
-    return x.dtype in (torch.float32, torch.uint8) and x.device.type == "cpu" and serving.path().name == "native"
+    return x.dtype in (torch.float32, torch.uint8) and x.device.type == "cpu" and _can_be_had()
+
+
+@torch.compiler.assume_constant_result
+def _can_be_had() -> bool:
+    return serving.path().name == "native"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)

@@ -54,13 +54,15 @@ Tensor linear(const Tensor& x, const Tensor& weight, const std::optional<Tensor>
     p.weight_output = shape.channels;
     p.weight_j = 1;
   };
-  product(vectors(x), weight_of, numbers(bias), written(out), shape.blocks, shape.channels, outputs,
+  product(vectors(x), weight_of, numbers(bias, outputs), written(out), shape.blocks, shape.channels, outputs,
           tiling(outputs, shape.blocks));
   return out;
 }
 
 Tensor linear_backward_input(const Tensor& gradient, const Tensor& weight) {
   const Shape shape(gradient);
+  STD_TORCH_CHECK(gradient.dim() == 3 && weight.dim() == 2 && weight.size(0) == shape.channels, "expected weight (",
+                  shape.channels, ", in)");
   const int64_t inputs = weight.size(1);
   Tensor out = empty({shape.blocks, inputs, LANES});
   const Tiling tiles = tiling(inputs, shape.blocks);
@@ -121,6 +123,8 @@ void outer_of(int64_t outputs_here, const vec* x, const float* gradient, int64_t
 
 std::tuple<Tensor, Tensor> linear_backward_weight(const Tensor& gradient, const Tensor& x) {
   const Shape in(x), out(gradient);
+  STD_TORCH_CHECK(x.dim() == 3 && gradient.dim() == 3, "expected features, not images");
+  out.expect(in.blocks, out.channels, 1, 1);
   const int64_t inputs = in.channels, outputs = out.channels;
   const int64_t width = ((inputs + LANES - 1) / LANES + COLUMNS - 1) / COLUMNS * COLUMNS;  // vectors of a row
   Tensor weight_gradient = empty({outputs, inputs}), bias_gradient = empty({outputs});

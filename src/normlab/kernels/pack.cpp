@@ -62,7 +62,7 @@ Tensor pack(const Tensor& x, const std::optional<Tensor>& index, double scale, d
 Tensor unpack(const Tensor& data, int64_t count) {
   const vec* from = vectors(data);
   std::vector<int64_t> shape(data.sizes().begin(), data.sizes().end());
-  STD_TORCH_CHECK(shape.size() >= 2 && shape.back() == LANES && (count + LANES - 1) / LANES == shape[0],
+  STD_TORCH_CHECK(shape.size() >= 2 && shape.back() == LANES && count > 0 && (count + LANES - 1) / LANES == shape[0],
                   "expected the lanes of ", count, " examples");
   shape.pop_back();
   const int64_t blocks = shape[0], features = data.numel() / (blocks * LANES);
@@ -90,6 +90,7 @@ Tensor unpack(const Tensor& data, int64_t count) {
 // The gradient of unpack: zero in the lanes that only fill the last block up.
 Tensor unpack_backward(const Tensor& gradient) {
   const float* from = numbers(gradient);
+  STD_TORCH_CHECK(gradient.dim() >= 2 && gradient.size(0) > 0, "expected one example at least");
   std::vector<int64_t> shape(gradient.sizes().begin(), gradient.sizes().end());
   const int64_t count = shape[0], features = gradient.numel() / count;
   shape[0] = (count + LANES - 1) / LANES;

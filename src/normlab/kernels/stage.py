@@ -108,10 +108,9 @@ def stage(
     """
     if not native(x.data):
         return stage_reference(x, settings, weight, bias, gamma, beta, mean, var, residual, mask)
-    out, batch_mean, batch_var = _Stage.apply(
-        x.data, weight, bias, gamma, beta, mean, var,
-        None if residual is None else residual.data, None if mask is None else mask.data, x.count, settings,
-    )  # fmt: skip
+    others = (weight, bias, gamma, beta, mean, var, residual and residual.data, mask and mask.data)
+    plain = (each if each is None else each.contiguous() for each in others)  # a weight may be channels-last
+    out, batch_mean, batch_var = _Stage.apply(x.data.contiguous(), *plain, x.count, settings)
     return Lanes(out, x.count), batch_mean, batch_var
 
 
