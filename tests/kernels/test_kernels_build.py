@@ -1,6 +1,7 @@
 """Real compilers and real processes, on a source of two lines."""
 
 import ctypes
+import functools
 import hashlib
 import os
 import shutil
@@ -39,6 +40,11 @@ from normlab.kernels import ops, serving
 serving.SOURCES = Path(sys.argv[1])
 ops.load = torch.ops.load_library
 """
+
+
+@pytest.fixture(autouse=True)
+def shared_kernels():
+    """None here: every test builds."""
 
 
 @pytest.fixture
@@ -85,9 +91,8 @@ def loaded(sources, monkeypatch):
     seen = []
     monkeypatch.setattr(serving, "SOURCES", sources)
     monkeypatch.setattr(ops, "load", lambda path: seen.append(Path(path).read_bytes()))
-    serving.path.cache_clear()
-    yield seen
-    serving.path.cache_clear()
+    monkeypatch.setattr(serving, "path", functools.cache(serving.path.__wrapped__))
+    return seen
 
 
 def made(sources):
@@ -231,6 +236,12 @@ def test_a_compiler_that_is_killed_is_asked_again(loaded, tmp_path, monkeypatch)
     assert serving.path().why == "the compiler was killed"
     serving.path.cache_clear()
     assert serving.path().name == "native"
+
+
+def test_another_folder(sources, cache, tmp_path, monkeypatch):
+    monkeypatch.setenv("NORMLAB_KERNELS_CACHE", str(tmp_path / "elsewhere"))
+    assert made(sources).library.parent == tmp_path / "elsewhere"
+    assert not cache.exists()
 
 
 def test_without_a_compiler(loaded, cache, tmp_path, monkeypatch, capfd):

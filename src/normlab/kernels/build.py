@@ -1,7 +1,8 @@
 """Compiles C++ sources for the machine at hand, once, into a cache that nobody but its owner may write.
 
 A library is named by a hash of all that it is made of, and its own SHA-256 lies beside it. Whoever holds the folder's
-lock builds, the others wait; the system takes the lock from a process that is killed.
+lock builds, the others wait; the system takes the lock from a process that is killed. NORMLAB_KERNELS_CACHE names
+another folder than the one in NORMLAB_HOME or the platform's: a local disk's, or one that several homes share.
 """
 
 import dataclasses
@@ -123,7 +124,8 @@ def plan(folder: Path) -> Build:
         "torch": torch.__version__,
     }
     key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-    kept = cache() / "kernels"
+    named = os.environ.get("NORMLAB_KERNELS_CACHE")
+    kept = Path(named).expanduser() if named else cache() / "kernels"
     if kept.exists():
         _refuse_foreign(kept)
     return Build(sources, used, (*flags(), "-isystem", str(headers)), kept / f"{key[:32]}.so")
