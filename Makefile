@@ -10,7 +10,7 @@ TORCH_INDEX ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help setup reproduce test lint types contracts check mutants bench clean
+.PHONY: help setup reproduce test sanitize lint types contracts check mutants bench clean
 help:
 	@sed -n 's/^#   //p' Makefile
 
@@ -34,6 +34,16 @@ reproduce: setup
 test: $(VENV)/.developer
 	$(BIN)/normlab data fashion-mnist
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+# The kernels with every access and every overflow checked; torch itself is not, and leaks what it keeps to the end.
+sanitize: export NORMLAB_KERNELS = native
+sanitize: export NORMLAB_KERNELS_CACHE = $(CURDIR)/.pytest_cache/sanitized
+sanitize: export NORMLAB_KERNELS_FLAGS = -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+sanitize: $(VENV)/.developer
+	$(BIN)/python -c 'from normlab.kernels import build, serving; build.plan(serving.SOURCES).make()'
+	LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so)" \
+	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 NORMLAB_TEST_EXAMPLES=60 \
+	$(BIN)/python -m pytest -q -k "not compile and not reference" tests/kernels/test_kernels_stage.py tests/kernels/test_kernels_ops.py
 
 lint: $(VENV)/.developer
 	$(BIN)/ruff check .
