@@ -4,10 +4,24 @@ import torch
 from torch import Tensor
 
 from normlab.kernels import serving
+from normlab.kernels.chain import Link, Tensors, chain, stage
 from normlab.kernels.lanes import Lanes, native, pack, unpack
-from normlab.kernels.stage import Pool, Settings, stage
+from normlab.kernels.stage import Pool, Settings
 
-__all__ = ["Lanes", "Pool", "Settings", "missing", "pack", "serves", "stage", "unpack"]
+__all__ = [
+    "Lanes",
+    "Link",
+    "Pool",
+    "Settings",
+    "Tensors",
+    "chain",
+    "missing",
+    "native",
+    "pack",
+    "serves",
+    "stage",
+    "unpack",
+]
 
 
 def missing() -> str | None:

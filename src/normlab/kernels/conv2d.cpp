@@ -1,4 +1,5 @@
 // conv2d and its gradients on lane tensors: any kernel, stride and padding.
+#include "stage.h"
 #include "tile.h"
 
 namespace normlab {
@@ -11,7 +12,7 @@ struct Geometry {
   int64_t stride[2], padding[2];
 };
 
-Geometry geometry_of(const std::vector<int64_t>& numbers) {
+Geometry geometry_of(const Numbers& numbers) {
   STD_TORCH_CHECK(numbers.size() == 4, "expected stride and padding, two numbers each");
   return {{numbers[0], numbers[1]}, {numbers[2], numbers[3]}};
 }
@@ -165,58 +166,62 @@ std::vector<float> packed(const float* weight, int64_t channels_out, int64_t cha
   return packed;
 }
 
-int64_t size_out(int64_t size, int64_t kernel, int64_t stride, int64_t padding) {
-  STD_TORCH_CHECK(kernel > 0 && stride > 0 && padding >= 0 && size + 2 * padding >= kernel,
-                  "expected a kernel within the image");
-  return (size + 2 * padding - kernel) / stride + 1;
+struct Sides {
+  int64_t height, width;
+};
+
+Sides sides_out(const Shape& x, const Tensor& weight, const Geometry& g) {
+  STD_TORCH_CHECK(weight.dim() == 4 && weight.size(1) == x.channels, "expected weight (out, ", x.channels, ", kh, kw)");
+  const auto out = [&](int64_t length, int axis) {
+    const int64_t kernel = weight.size(2 + axis), padded = length + 2 * g.padding[axis];
+    STD_TORCH_CHECK(kernel > 0 && g.stride[axis] > 0 && g.padding[axis] >= 0 && padded >= kernel,
+                    "expected a kernel within the image");
+    return (padded - kernel) / g.stride[axis] + 1;
+  };
+  return {out(x.height, 0), out(x.width, 1)};
 }
 
-Tensor conv2d(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias,
-              const std::vector<int64_t> geometry) {
+// All that is the same for every block.
+struct Product2d {
+  Plan plan;
+  std::vector<Run> runs;
+  std::vector<float> weight;
+
+  Product2d(const Tensor& given, const float* bias, const Geometry& g, const Shape& x, const Sides& sides, bool backward) {
+    const int64_t channels_out = given.size(0), channels_in = given.size(1), kh = given.size(2), kw = given.size(3);
+    const Tiling tiles = backward ? tiling(channels_in, (x.width + g.stride[1] - 1) / g.stride[1])
+                                  : tiling(channels_out, sides.width);
+    weight = packed(numbers(given), channels_out, channels_in, kh * kw, tiles.outputs, backward);
+    const auto axis = [&](int i, int64_t kernel, int64_t in, int64_t out) {
+      return Axis{backward, g.stride[i], g.padding[i], kernel, backward ? out : in, backward ? in : out};
+    };
+    plan = {axis(0, kh, x.height, sides.height), axis(1, kw, x.width, sides.width),
+            backward ? channels_out : channels_in, kh * kw, tiles, weight.data(), bias};
+    runs = runs_of(plan.columns, tiles.columns);
+  }
+  void operator()(const vec* in, vec* out) const { planes(plan, runs, in, out); }
+};
+
+}  // namespace
+
+Tensor conv2d(const Tensor& x, const Tensor& weight, const MaybeTensor& bias, const Numbers& geometry, const After& after) {
   const Shape shape(x);
+  STD_TORCH_CHECK(x.dim() == 5, "expected images to convolve");
   const Geometry g = geometry_of(geometry);
-  STD_TORCH_CHECK(x.dim() == 5 && weight.dim() == 4 && weight.size(1) == shape.channels, "expected images and weight (out, ", shape.channels,
-                  ", kh, kw)");
-  const int64_t outputs = weight.size(0), kh = weight.size(2), kw = weight.size(3);
-  const int64_t height = size_out(shape.height, kh, g.stride[0], g.padding[0]);
-  const int64_t width = size_out(shape.width, kw, g.stride[1], g.padding[1]);
-  Tensor out = empty({shape.blocks, outputs, height, width, LANES});
-  const Tiling tiles = tiling(outputs, width);
-  const std::vector<float> packed_weight = packed(numbers(weight), outputs, shape.channels, kh * kw, tiles.outputs, false);
-  const Plan plan{{false, g.stride[0], g.padding[0], kh, shape.height, height},
-                  {false, g.stride[1], g.padding[1], kw, shape.width, width},
-                  shape.channels, kh * kw, tiles, packed_weight.data(), numbers(bias, outputs)};
-  const std::vector<Run> runs = runs_of(plan.columns, tiles.columns);
-  const vec* from = vectors(x);
-  vec* to = written(out);
+  const Sides sides = sides_out(shape, weight, g);
+  const int64_t outputs = weight.size(0), block_out = outputs * sides.height * sides.width;
+  Tensor out = empty({shape.blocks, outputs, sides.height, sides.width, LANES});
+  const Product2d product(weight, numbers(bias, outputs), g, shape, sides, false);
+  const vec* const from = vectors(x);
+  vec* const to = written(out);
   parallel(shape.blocks, [&](int64_t block) {
-    planes(plan, runs, from + block * shape.block(), to + block * outputs * height * width);
+    product(from + block * shape.block(), to + block * block_out);
+    if (after) after(block, (const float*)(to + block * block_out));
   });
   return out;
 }
 
-Tensor conv2d_backward_input(const Tensor& gradient, const Tensor& weight, const std::vector<int64_t> geometry,
-                             int64_t height, int64_t width) {
-  const Shape shape(gradient);
-  const Geometry g = geometry_of(geometry);
-  STD_TORCH_CHECK(gradient.dim() == 5 && weight.dim() == 4 && weight.numel() > 0, "expected images and weight");
-  const int64_t channels = weight.size(1), kh = weight.size(2), kw = weight.size(3);
-  shape.expect(shape.blocks, weight.size(0), size_out(height, kh, g.stride[0], g.padding[0]),
-               size_out(width, kw, g.stride[1], g.padding[1]));
-  Tensor out = empty({shape.blocks, channels, height, width, LANES});
-  const Tiling tiles = tiling(channels, (width + g.stride[1] - 1) / g.stride[1]);
-  const std::vector<float> packed_weight = packed(numbers(weight), shape.channels, channels, kh * kw, tiles.outputs, true);
-  const Plan plan{{true, g.stride[0], g.padding[0], kh, shape.height, height},
-                  {true, g.stride[1], g.padding[1], kw, shape.width, width},
-                  shape.channels, kh * kw, tiles, packed_weight.data(), nullptr};
-  const std::vector<Run> runs = runs_of(plan.columns, tiles.columns);
-  const vec* from = vectors(gradient);
-  vec* to = written(out);
-  parallel(shape.blocks, [&](int64_t block) {
-    planes(plan, runs, from + block * shape.block(), to + block * channels * height * width);
-  });
-  return out;
-}
+namespace {
 
 // Of the weight gradient a tile is OUTPUTS output channels x TAPS (input channel, kh, kw), summed over all positions.
 struct Correlation {
@@ -283,78 +288,81 @@ void pad(const vec* x, const Shape& shape, const Geometry& g, vec* out) {
   }
 }
 
-constexpr int64_t CHUNKS = 8;
+constexpr int64_t CHUNKS = 16;
 // Partial sums of a batch: as many whatever the number of threads, so that the sum is the same.
 
-std::tuple<Tensor, Tensor> conv2d_backward_weight(const Tensor& gradient, const Tensor& x,
-                                                  const std::vector<int64_t> geometry, int64_t kh, int64_t kw) {
-  const Shape in(x), out(gradient);
+}  // namespace
+
+Gradients conv2d_backward(const Gradient& gradient, const Tensor& x, const Tensor& weight, const Numbers& geometry,
+                          bool of_input, bool of_weight) {
+  const Shape in(x);
   const Geometry g = geometry_of(geometry);
-  out.expect(in.blocks, out.channels, size_out(in.height, kh, g.stride[0], g.padding[0]),
-             size_out(in.width, kw, g.stride[1], g.padding[1]));
+  const Sides sides = sides_out(in, weight, g);
+  const int64_t outputs = weight.size(0), kh = weight.size(2), kw = weight.size(3);
+  const Shape out(in.blocks, outputs, sides.height, sides.width);
   const int64_t taps = in.channels * kh * kw, padded_width = in.width + 2 * g.padding[1];
   const int64_t padded_plane = (in.height + 2 * g.padding[0]) * padded_width;
   const bool padding = g.padding[0] || g.padding[1];
-  const Tiling tiles = tiling(out.channels, taps, 1.0, std::min(ACCUMULATORS, 16));  // what one sum over lanes takes
-  std::vector<int64_t> offsets(taps);
+  const Tiling tiles = tiling(outputs, taps, 1.0, std::min(ACCUMULATORS, 16));  // what one sum over lanes takes
+  Numbers offsets(taps);
   for (int64_t tap = 0; tap < taps; ++tap) {
     const int64_t channel = tap / (kh * kw), row = tap / kw % kh, column = tap % kw;
     offsets[tap] = channel * padded_plane + row * padded_width + column;
   }
+  Gradients result{empty({0}), empty({0}), empty({0})};
+  std::optional<Product2d> product;
+  vec* to = nullptr;
+  if (of_input) {
+    result.input = torch::stable::empty_like(x);
+    product.emplace(weight, nullptr, g, in, sides, true);
+    to = written(result.input);
+  }
   const Cut chunks{in.blocks, std::min(in.blocks, CHUNKS)};
-  const int64_t numbers_each = out.channels * (taps + 1);
+  const int64_t numbers_each = of_weight ? outputs * (taps + 1) : 0;
   std::vector<float> partial(chunks.parts * numbers_each);
-  const vec *x_in = vectors(x), *g_in = vectors(gradient);
+  const vec* const from = vectors(x);
   parallel(chunks.parts, [&](int64_t chunk) {
     float* const sums = partial.data() + chunk * numbers_each;
-    vec* const padded = padding ? scratch<0>(in.channels * padded_plane) : nullptr;
+    vec* const room = scratch<0>(out.block() + (padding ? in.channels * padded_plane : 0));
+    vec* const padded = room + out.block();
     for (int64_t block = chunks.begin(chunk); block < chunks.begin(chunk + 1); ++block) {
-      const vec* image = x_in + block * in.block();
-      const vec* const gradient_block = g_in + block * out.block();
+      const vec* const of_block = (const vec*)gradient(block, (float*)room);
+      if (of_input) (*product)(of_block, to + block * in.block());
+      if (!of_weight) continue;
+      const vec* image = from + block * in.block();
       if (padding) {
         pad(image, in, g, padded);
         image = padded;
       }
       for (int64_t i = 0; i < tiles.outputs.parts; ++i) {
-        const int64_t output = tiles.outputs.begin(i), outputs = tiles.outputs.size(i);
+        const int64_t output = tiles.outputs.begin(i), height = tiles.outputs.size(i);
         for (int64_t j = 0; j < tiles.columns.parts; ++j) {
           const int64_t tap = tiles.columns.begin(j);
-          const Correlation c{image, gradient_block + output * out.plane(), out.plane(), out.height, out.width,
+          const Correlation c{image, of_block + output * out.plane(), out.plane(), out.height, out.width,
                               g.stride[0] * padded_width, g.stride[1], offsets.data() + tap,
                               sums + output * taps + tap, taps};
-          CORRELATES.of[outputs - 1][tiles.columns.size(j) - 1](c);
+          CORRELATES.of[height - 1][tiles.columns.size(j) - 1](c);
         }
       }
-      for (int64_t output = 0; output < out.channels; ++output) {
+      for (int64_t output = 0; output < outputs; ++output) {
         vec sum{};
-        for (int64_t i = 0; i < out.plane(); ++i) sum += gradient_block[output * out.plane() + i];
-        sums[out.channels * taps + output] += lane_sum(sum);
+        for (int64_t i = 0; i < out.plane(); ++i) sum += of_block[output * out.plane() + i];
+        sums[outputs * taps + output] += lane_sum(sum);
       }
     }
   });
-  Tensor weight_gradient = empty({out.channels, in.channels, kh, kw}), bias_gradient = empty({out.channels});
-  float* const dweight = static_cast<float*>(weight_gradient.data_ptr());
-  float* const dbias = static_cast<float*>(bias_gradient.data_ptr());
-  for (int64_t i = 0; i < numbers_each; ++i) {
-    float sum = 0;
-    for (int64_t chunk = 0; chunk < chunks.parts; ++chunk) sum += partial[chunk * numbers_each + i];
-    (i < out.channels * taps ? dweight[i] : dbias[i - out.channels * taps]) = sum;
+  if (of_weight) {
+    result.weight = empty({outputs, in.channels, kh, kw});
+    result.bias = empty({outputs});
+    float* const dweight = static_cast<float*>(result.weight.data_ptr());
+    float* const dbias = static_cast<float*>(result.bias.data_ptr());
+    for (int64_t chunk = 1; chunk < chunks.parts; ++chunk) {
+      for (int64_t i = 0; i < numbers_each; ++i) partial[i] += partial[chunk * numbers_each + i];
+    }
+    std::copy_n(partial.data(), outputs * taps, dweight);
+    std::copy_n(partial.data() + outputs * taps, outputs, dbias);
   }
-  return {weight_gradient, bias_gradient};
-}
-
-}  // namespace
-
-STABLE_TORCH_LIBRARY_FRAGMENT(normlab, library) {
-  library.def("conv2d(Tensor x, Tensor weight, Tensor? bias, int[] geometry) -> Tensor");
-  library.def("conv2d_backward_input(Tensor gradient, Tensor weight, int[] geometry, int height, int width) -> Tensor");
-  library.def("conv2d_backward_weight(Tensor gradient, Tensor x, int[] geometry, int kh, int kw) -> (Tensor, Tensor)");
-}
-
-STABLE_TORCH_LIBRARY_IMPL(normlab, CPU, library) {
-  library.impl("conv2d", TORCH_BOX(&conv2d));
-  library.impl("conv2d_backward_input", TORCH_BOX(&conv2d_backward_input));
-  library.impl("conv2d_backward_weight", TORCH_BOX(&conv2d_backward_weight));
+  return result;
 }
 
 }  // namespace normlab

@@ -191,11 +191,14 @@ inline vec examples_of(int64_t block, int64_t count) {
   return mask;
 }
 
-// In a fixed order, whatever the machine.
+// Lane i + half onto lane i, until one is left: a fixed order.
 inline double lane_sum(vec x) {
-  double sum = 0;
-  for (int lane = 0; lane < LANES; ++lane) sum += x[lane];
-  return sum;
+  double sums[LANES];
+  UNROLL for (int lane = 0; lane < LANES; ++lane) sums[lane] = x[lane];
+  UNROLL for (int half = LANES / 2; half; half /= 2) {
+    UNROLL for (int lane = 0; lane < half; ++lane) sums[lane] += sums[lane + half];
+  }
+  return sums[0];
 }
 
 template <int HALF, std::size_t... I>
@@ -268,6 +271,8 @@ inline vec* scratch(int64_t vectors) {
 struct Shape {
   int64_t blocks, channels, height, width;
 
+  Shape(int64_t blocks, int64_t channels, int64_t height, int64_t width)
+      : blocks(blocks), channels(channels), height(height), width(width) {}
   explicit Shape(const Tensor& x)
       : blocks(x.size(0)),
         channels(x.size(1)),
@@ -305,6 +310,7 @@ inline const float* numbers(const Tensor& x) {
   check(x);
   return static_cast<const float*>(x.data_ptr());
 }
+
 // One number a channel, or none.
 inline const float* numbers(const std::optional<Tensor>& x, int64_t channels) {
   STD_TORCH_CHECK(!x || x->numel() == channels, "expected ", channels, " numbers, got ", x->numel());

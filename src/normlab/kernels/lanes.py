@@ -23,7 +23,7 @@ def native(x: Tensor) -> bool:
     return x.dtype in (torch.float32, torch.uint8) and x.device.type == "cpu" and _can_be_had()
 
 
-@torch.compiler.assume_constant_result
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _can_be_had() -> bool:
     return serving.path().name == "native"
 

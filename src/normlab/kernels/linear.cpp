@@ -1,4 +1,5 @@
 // linear and its gradients on lane tensors (blocks, features, LANES). The columns of a tile are blocks of images.
+#include "stage.h"
 #include "tile.h"
 
 namespace normlab {
@@ -42,7 +43,9 @@ void product(const vec* in, const F& weight_of, const float* bias, vec* out, int
   });
 }
 
-Tensor linear(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias) {
+}  // namespace
+
+Tensor linear(const Tensor& x, const Tensor& weight, const MaybeTensor& bias) {
   const Shape shape(x);
   STD_TORCH_CHECK(x.dim() == 3 && weight.dim() == 2 && weight.size(1) == shape.channels, "expected weight (out, ",
                   shape.channels, ")");
@@ -59,10 +62,10 @@ Tensor linear(const Tensor& x, const Tensor& weight, const std::optional<Tensor>
   return out;
 }
 
-Tensor linear_backward_input(const Tensor& gradient, const Tensor& weight) {
+namespace {
+
+Tensor backward_input(const Tensor& gradient, const Tensor& weight) {
   const Shape shape(gradient);
-  STD_TORCH_CHECK(gradient.dim() == 3 && weight.dim() == 2 && weight.size(0) == shape.channels, "expected weight (",
-                  shape.channels, ", in)");
   const int64_t inputs = weight.size(1);
   Tensor out = empty({shape.blocks, inputs, LANES});
   const Tiling tiles = tiling(inputs, shape.blocks);
@@ -121,15 +124,14 @@ void outer_of(int64_t outputs_here, const vec* x, const float* gradient, int64_t
   }
 }
 
-std::tuple<Tensor, Tensor> linear_backward_weight(const Tensor& gradient, const Tensor& x) {
+void backward_weight(const Tensor& gradient, const Tensor& x, Gradients& result) {
   const Shape in(x), out(gradient);
-  STD_TORCH_CHECK(x.dim() == 3 && gradient.dim() == 3, "expected features, not images");
-  out.expect(in.blocks, out.channels, 1, 1);
   const int64_t inputs = in.channels, outputs = out.channels;
   const int64_t width = ((inputs + LANES - 1) / LANES + COLUMNS - 1) / COLUMNS * COLUMNS;  // vectors of a row
-  Tensor weight_gradient = empty({outputs, inputs}), bias_gradient = empty({outputs});
-  float* const dweight = static_cast<float*>(weight_gradient.data_ptr());
-  float* const dbias = static_cast<float*>(bias_gradient.data_ptr());
+  result.weight = empty({outputs, inputs});
+  result.bias = empty({outputs});
+  float* const dweight = static_cast<float*>(result.weight.data_ptr());
+  float* const dbias = static_cast<float*>(result.bias.data_ptr());
   const vec *x_in = vectors(x), *g_in = vectors(gradient);
   vec* const rows = scratch<1>(in.blocks * LANES * width);  // x as (images, inputs)
   parallel(in.blocks, [&](int64_t block) {
@@ -155,21 +157,18 @@ std::tuple<Tensor, Tensor> linear_backward_weight(const Tensor& gradient, const 
       dbias[first + o] = lane_sum(sum);
     }
   });
-  return {weight_gradient, bias_gradient};
 }
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_FRAGMENT(normlab, library) {
-  library.def("linear(Tensor x, Tensor weight, Tensor? bias) -> Tensor");
-  library.def("linear_backward_input(Tensor gradient, Tensor weight) -> Tensor");
-  library.def("linear_backward_weight(Tensor gradient, Tensor x) -> (Tensor, Tensor)");
-}
-
-STABLE_TORCH_LIBRARY_IMPL(normlab, CPU, library) {
-  library.impl("linear", TORCH_BOX(&linear));
-  library.impl("linear_backward_input", TORCH_BOX(&linear_backward_input));
-  library.impl("linear_backward_weight", TORCH_BOX(&linear_backward_weight));
+Gradients linear_backward(const Tensor& gradient, const Tensor& x, const Tensor& weight, bool of_input, bool of_weight) {
+  STD_TORCH_CHECK(x.dim() == 3 && gradient.dim() == 3, "expected features, not images");
+  STD_TORCH_CHECK(weight.dim() == 2 && weight.size(0) == gradient.size(1), "expected weight (", gradient.size(1), ", in)");
+  Shape(gradient).expect(x.size(0), weight.size(0), 1, 1);
+  Gradients result{empty({0}), empty({0}), empty({0})};
+  if (of_input) result.input = backward_input(gradient, weight);
+  if (of_weight) backward_weight(gradient, x, result);
+  return result;
 }
 
 }  // namespace normlab

@@ -48,82 +48,64 @@ def _side(length: int, kernel: int, stride: int, padding: int) -> int:
 
 
 @_fake
-def _conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Sequence[int]) -> Tensor:
-    height, width = (_side(x.shape[2 + i], weight.shape[2 + i], geometry[i], geometry[2 + i]) for i in (0, 1))
-    return x.new_empty((x.shape[0], weight.shape[0], height, width, x.shape[-1]))
+def _chain(
+    x: Tensor, count: int, tensors: Sequence[Tensor], program: Sequence[int], factors: Sequence[float]
+) -> list[Tensor]:
+    saved: list[Tensor] = []
+    value, lanes = x, x.shape[-1]
+    stages = len(factors) // 2
+    numbers, size = len(program) // stages, len(tensors) // stages
+    for index in range(stages):
+        head, *geometry = program[index * numbers : index * numbers + 5]
+        _, _, norm, pool, *windows = program[index * numbers + 5 : index * numbers + 15]
+        if program[index * numbers + 18]:
+            value = value.flatten(1, -2)
+        given = tensors[index * size : (index + 1) * size]
+        y = value
+        if head:
+            sides = [
+                _side(value.shape[2 + i], given[0].shape[2 + i], geometry[i], geometry[2 + i])
+                for i in range(value.dim() - 3)
+            ]
+            y = x.new_empty((value.shape[0], given[0].shape[0], *sides, lanes))
+        channels = y.shape[1] if norm else 0
+        value = y
+        if pool:
+            sides = [_side(y.shape[2 + i], windows[i], windows[2 + i], windows[4 + i]) for i in (0, 1)]
+            value = x.new_empty((*y.shape[:2], *sides, lanes))
+        alone = not (
+            norm
+            or pool
+            or any(program[index * numbers + 5 : index * numbers + 7])
+            or given[8].numel()
+            or given[9].numel()
+            or program[index * numbers + 17] >= 0
+        )
+        kept = x.new_empty(0) if alone or not head else y
+        saved += [torch.empty_like(value), kept, x.new_empty(channels), x.new_empty(channels)]
+    return saved
 
 
 @_fake
-def _conv2d_backward_input(
-    gradient: Tensor, weight: Tensor, geometry: Sequence[int], height: int, width: int
-) -> Tensor:
-    return gradient.new_empty((gradient.shape[0], weight.shape[1], height, width, gradient.shape[-1]))
-
-
-@_fake
-def _conv2d_backward_weight(
-    gradient: Tensor, x: Tensor, geometry: Sequence[int], kh: int, kw: int
-) -> tuple[Tensor, Tensor]:
-    outputs = gradient.shape[1]
-    return x.new_empty((outputs, x.shape[1], kh, kw)), x.new_empty(outputs)
-
-
-@_fake
-def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    return x.new_empty((x.shape[0], weight.shape[0], x.shape[-1]))
-
-
-@_fake
-def _linear_backward_input(gradient: Tensor, weight: Tensor) -> Tensor:
-    return gradient.new_empty((gradient.shape[0], weight.shape[1], gradient.shape[-1]))
-
-
-@_fake
-def _linear_backward_weight(gradient: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-    return x.new_empty((gradient.shape[1], x.shape[1])), x.new_empty(gradient.shape[1])
-
-
-@_fake
-def _statistics(y: Tensor, count: int, before: int) -> tuple[Tensor, Tensor]:
-    return y.new_empty(y.shape[1]), y.new_empty(y.shape[1])
-
-
-@_fake
-def _epilogue(
-    y: Tensor,
-    mean: Tensor | None,
-    var: Tensor | None,
-    gamma: Tensor | None,
-    beta: Tensor | None,
-    eps: float,
-    residual: Tensor | None,
-    mask: Tensor | None,
-    settings: Sequence[int],
-) -> Tensor:
-    if not settings[3]:
-        return torch.empty_like(y)
-    sides = (_side(y.shape[2 + i], settings[4 + i], settings[6 + i], settings[8 + i]) for i in (0, 1))
-    return y.new_empty((*y.shape[:2], *sides, y.shape[-1]))
-
-
-@_fake
-def _epilogue_backward(
+def _chain_backward(
     gradient: Tensor,
-    y: Tensor,
+    x: Tensor,
     count: int,
-    mean: Tensor | None,
-    var: Tensor | None,
-    gamma: Tensor | None,
-    beta: Tensor | None,
-    eps: float,
-    residual: Tensor | None,
-    mask: Tensor | None,
-    settings: Sequence[int],
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    channels = 0 if mean is None else y.shape[1]
-    return (
-        torch.empty_like(y),
-        y.new_empty(0) if residual is None else torch.empty_like(y),
-        y.new_empty(channels),
-        y.new_empty(channels),
-    )
+    tensors: Sequence[Tensor],
+    saved: Sequence[Tensor],
+    program: Sequence[int],
+    factors: Sequence[float],
+    needs_x: bool,
+) -> list[Tensor]:
+    found = [torch.empty_like(x) if needs_x else x.new_empty(0)]
+    stages = len(factors) // 2
+    numbers, size = len(program) // stages, len(tensors) // stages
+    for index in range(stages):
+        given = tensors[index * size : (index + 1) * size]
+        needed, norm = program[index * numbers + 19], program[index * numbers + 7]
+        channels = saved[index * 4].shape[1]
+        of_weight = [torch.empty_like(given[0]), x.new_empty(channels)] if needed and given[0].numel() else []
+        found += of_weight or [x.new_empty(0), x.new_empty(0)]
+        found += [x.new_empty(channels if norm else 0) for _ in range(2)]
+        found.append(torch.empty_like(given[8]))
+    return found

@@ -106,7 +106,8 @@ inline Tiling tiling(int64_t outputs, int64_t columns, double output_load = 0.5,
       for (int64_t wide = 0; wide < 2; ++wide) {  // sizes are the quotient, and as often as the remainder one more
         for (int64_t high = 0; high < 2; ++high) {
           const double height = by_output.least() + high, width = by_column.least() + wide;
-          const double slots = std::max({height * width, width + output_load * height, 8.0}) + 1.0;
+          const double loads = width + output_load * height;
+          const double slots = std::max({height * width, loads, 8.0}) + 1.0 + 0.01 * loads;
           cost += slots * by_output.count(high) * by_column.count(wide);
         }
       }

@@ -7,6 +7,7 @@ from torch import nn
 
 from normlab.surgery.hooks import hooked, watched
 from normlab.surgery.lanes_layers import Kind, describe, kind, settings_reader
+from normlab.surgery.lanes_run import Piece, Run
 from normlab.surgery.lanes_stage import Single, Stage, Value
 from normlab.surgery.lanes_trace import INPUT, Flow
 
@@ -58,6 +59,7 @@ class Plan:
         self.hooked = next((type(each).__name__ for each in flow.containers if hooked(each)), None)
         """The class of a module whose hooks want it to be called, though it is traced through: no plan serves."""
         self.steps = self._steps()
+        self._runs = self._find_runs()
         self.has_heads = any(isinstance(step.run, Stage) and step.run.head is not None for step in self.steps)
 
     def report(self) -> tuple[dict[str, str], dict[str, str]]:
@@ -94,11 +96,65 @@ class Plan:
     def __call__(self, x: Value) -> Value:
         """The model's result for its input."""
         values = {INPUT: x}
-        for step in self.steps:
-            values[step.members[-1]] = step.run(*(values[each] for each in step.inputs))
-            for position in step.frees:
-                del values[position]
+        at = 0
+        while at < len(self.steps):
+            length, run, inputs = self._runs.get(at, (0, None, ()))
+            result = run(*(values[each] for each in inputs)) if run is not None else None
+            if result is not None:
+                steps = self.steps[at : at + length]
+                values[steps[-1].target] = result
+            else:
+                steps = self.steps[at : at + 1]
+                values[steps[0].target] = steps[0].run(*(values[each] for each in steps[0].inputs))
+            for step in steps:
+                for position in step.frees:
+                    values.pop(position, None)
+            at += len(steps)
         return values[self._output]
+
+    def _find_runs(self) -> dict[int, tuple[int, Run, tuple[int, ...]]]:
+        """Number of a first step to how many are one run, and the values that this takes."""
+        runs: dict[int, tuple[int, Run, tuple[int, ...]]] = {}
+        at = 0
+        while at < len(self.steps):
+            pieces, length, inputs = self._run_from(at)
+            if len(pieces) > 1:
+                runs[at] = (length, Run(pieces), inputs)
+            at += max(length, 1)
+        return runs
+
+    def _run_from(self, first: int) -> tuple[list[Piece], int, tuple[int, ...]]:
+        """The stages of the longest run from a step on, its number of steps, and the values that it takes."""
+        longest: tuple[list[Piece], int, tuple[int, ...]] = ([], 0, ())
+        pieces: list[Piece] = []
+        inputs: list[int] = []
+        made: dict[int, int] = {}  # value to the piece that gives it
+        previous, flatten = -1, False
+        for length, step in enumerate(self.steps[first:], 1):
+            if isinstance(step.run, Single):
+                if not step.run.flattens or not pieces or step.inputs != (previous,) or flatten:
+                    break
+                previous, flatten = step.target, True
+                continue
+            flattened = {each.target for each in self.steps[first : first + length - 1]} - made.keys()
+            if (pieces and step.inputs[0] != previous) or flattened.intersection(step.inputs[1:]):
+                break
+            if not pieces:
+                inputs.append(step.inputs[0])
+            inner = outer = None
+            for residual in step.inputs[1:]:
+                inner = made.get(residual)
+                if inner is None:
+                    outer = len(inputs) - 1
+                    inputs.append(residual)
+            pieces.append(Piece(step.run, flatten, inner, outer))
+            previous, flatten = step.target, False
+            made[previous] = len(pieces) - 1
+            within = {each.target for each in self.steps[first : first + length - 1]}
+            used_later = {each for later in self.steps[first + length :] for each in later.inputs} | {self._output}
+            if not within & used_later:
+                longest = (list(pieces), length, tuple(inputs))
+        return longest
 
     def _without_nothing(self) -> tuple[list[tuple[int, ...]], int]:
         """Inputs and the output as if what passes on its input were not there."""

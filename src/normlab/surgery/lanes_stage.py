@@ -1,7 +1,7 @@
 """One stage of a plan: modules that run as a single call of `normlab.kernels.stage`, or else one by one."""
 
 import math
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from torch import Tensor, nn
 
@@ -31,6 +31,11 @@ class Value:
         return self._lanes is not None
 
     @property
+    def data(self) -> Any:
+        """What is there, in lanes or not."""
+        return self._plain if self._lanes is None else self._lanes.data
+
+    @property
     def plain(self) -> Any:
         """(N, *F), or what else a module returned."""
         if self._plain is None and self._lanes is not None:
@@ -54,6 +59,7 @@ class Single:
         self._module = module
         self._in_lanes = LANEWISE.get(type(module))
         self.moves_numbers = self._in_lanes is not None
+        self.flattens = type(module) is nn.Flatten and (module.start_dim, module.end_dim) == (1, -1)
 
     def __call__(self, *inputs: Value) -> Value:
         """From the values it takes to the one it gives."""
@@ -63,6 +69,34 @@ class Single:
             if result is not None:
                 return Value(result)
         return Value(self._module(*(each.plain for each in inputs)))
+
+
+class Ready(NamedTuple):
+    """A stage for one input: all that it is called with, but for mask, residual and what it is called on."""
+
+    settings: Settings
+    weight: Tensor | None
+    bias: Tensor | None
+    gamma: Tensor | None
+    beta: Tensor | None
+    mean: Tensor | None
+    var: Tensor | None
+    norm: BatchNorm | None
+    """Whose running statistics the batch moves."""
+    positions: int
+    """Values in a channel of one example."""
+    shape: Shape
+    """Of what the activation gives, before the pool."""
+
+    def takes(self, residual: Lanes, like: Tensor) -> bool:
+        """Whether it may be added."""
+        return residual.shape == self.shape and residual.data.dtype == like.dtype
+
+    @property
+    def result(self) -> Shape:
+        """The shape of what the stage gives."""
+        pool, shape = self.settings.pool, self.shape
+        return shape if pool is None else (*shape[:2], *_outputs(shape[2:], pool.size, pool.stride, pool.padding))
 
 
 class Stage:
@@ -95,37 +129,46 @@ class Stage:
             y = module(y, residual.plain) if isinstance(module, Add) and residual is not None else module(y)
         return Value(y)
 
-    def _in_lanes(self, x: Lanes | None, residual: Lanes | None, adds: bool) -> Lanes | None:
+    def ready(self, shape: Shape, like: Tensor) -> Ready | None:
+        """For an input of a shape (N, *F), of `like`'s dtype and device; None where the modules must do it."""
         head, norm = self.head, self._norm
-        if x is None or (adds and residual is None):
-            return None
         mode = lanes_norm.mode(norm)
-        case = self._case(x, mode)
+        case = self._case(shape, mode)
         if case is None:
             return None
-        settings, shape, positions = case
-        if residual is not None and (residual.shape != shape or residual.data.dtype != x.data.dtype):
-            return None
+        settings, full, positions = case
         weight, bias = (None, None) if head is None else (head.weight, head.bias)
         gamma, beta = (None, None) if norm is None else (norm.weight, norm.bias)
         mean, var = (norm.running_mean, norm.running_var) if norm is not None and mode == "fixed" else (None, None)
-        dtype, device = x.data.dtype, x.data.device
         for tensor in (weight, bias, gamma, beta, mean, var):
-            if tensor is not None and (tensor.dtype != dtype or tensor.device != device):
+            if tensor is not None and (tensor.dtype != like.dtype or tensor.device != like.device):
                 return None
-        mask = None
-        if self._dropout is not None and self._dropout.training:
-            mask = pack(self._dropout(x.data.new_ones(shape)))
-        y, mean, var = stage(x, settings, weight, bias, gamma, beta, mean, var, residual, mask)
-        if norm is not None and mean is not None and var is not None:
-            lanes_norm.track(norm, x.count * positions, mean, var)
+        return Ready(
+            settings, weight, bias, gamma, beta, mean, var, norm if mode == "batch" else None, positions, full
+        )
+
+    def mask(self, ready: Ready, like: Tensor) -> Lanes | None:
+        """What the stage's dropout, if there is one at work, multiplies by: the layer itself is asked."""
+        if self._dropout is None or not self._dropout.training:
+            return None
+        return pack(self._dropout(like.new_ones(ready.shape)))
+
+    def _in_lanes(self, x: Lanes | None, residual: Lanes | None, adds: bool) -> Lanes | None:
+        if x is None or (adds and residual is None):
+            return None
+        ready = self.ready(x.shape, x.data)
+        if ready is None or (residual is not None and not ready.takes(residual, x.data)):
+            return None
+        y, mean, var = stage(x, *ready[:7], residual, self.mask(ready, x.data))
+        if ready.norm is not None and mean is not None and var is not None:
+            lanes_norm.track(ready.norm, x.count * ready.positions, mean, var)
         return y
 
-    def _case(self, x: Lanes, mode: lanes_norm.Mode) -> tuple[Settings, Shape, int] | None:
+    def _case(self, shape: Shape, mode: lanes_norm.Mode) -> tuple[Settings, Shape, int] | None:
         """Settings, shape before the pool, and positions in a channel; None where the modules must do it."""
-        key = (x.shape, mode, None if self.head is None else self.head.weight.shape)
+        key = (shape, mode, None if self.head is None else self.head.weight.shape)
         if key not in self._cases:
-            self._cases[key] = self._worked_out(x.shape, mode)
+            self._cases[key] = self._worked_out(shape, mode)
         return self._cases[key]
 
     def _worked_out(self, shape: Shape, mode: lanes_norm.Mode) -> tuple[Settings, Shape, int] | None:
