@@ -29,7 +29,7 @@ CASES = {
         19, (5, 7, 6), Settings((2, 1), (1, 0), "relu", "batch", 1e-5, "gelu", POOLS["max"]), (7, 5, 3, 3),
         residual=True, mask=True, affine=True,
     ),
-    "linear": Case(300, (50,), Settings(norm="batch", activation="silu"), (33, 50), True, True, mask=True),
+    "linear": Case(300, (150,), Settings(norm="batch", activation="silu"), (33, 150), True, True, mask=True),
     "no head": Case(
         33, (4, 6, 7), Settings(norm="fixed", activation="tanh", pool=POOLS["avg, overlapping"]), affine=True
     ),
