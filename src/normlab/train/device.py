@@ -8,12 +8,13 @@ import torch
 from torch import nn
 
 from normlab.errors import NormlabError, one_line
+from normlab.kernels import serving
 from normlab.store import Recipe
 from normlab.surgery.find import batch_norms, is_shapeless
 
 
 def resolve(recipe: Recipe) -> Recipe:
-    """The recipe with nothing left `auto`: the device that there is, the number of threads.
+    """The recipe with nothing left open: the device that there is, the number of threads, whether lanes serve.
 
     Raises NormlabError for a device that is not there.
     """
@@ -28,7 +29,8 @@ def resolve(recipe: Recipe) -> Recipe:
             f"{device!r} ({one_line(error)})",
             "take auto or cpu",
         ) from error
-    return recipe.replace(device=device, threads=recipe.threads or torch.get_num_threads())
+    lanes = recipe.lanes and device == "cpu" and recipe.dtype == "float32" and serving.path().name == "native"
+    return recipe.replace(device=device, threads=recipe.threads or torch.get_num_threads(), lanes=lanes)
 
 
 @contextlib.contextmanager

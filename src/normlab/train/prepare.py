@@ -55,6 +55,8 @@ def prepare(
                 f"something in model {recipe.model} for {operate} to change", "nothing", "leave it out"
             )
     place(model, recipe)  # what a surgery has put there too
+    if recipe.lanes:
+        surgery.to_lanes(model)
     _rehearse(model, x, dataset, recipe)
     return dataset, model
 
