@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from normlab.kernels import Lanes, Pool, Settings, ops, pack, stage, unpack
+from normlab.kernels import Lanes, Link, Pool, Settings, Tensors, ops, pack, stage, unpack
 from normlab.kernels.lanes import pack_reference, unpack_reference
 
 POOL = Pool("max", (2, 2), (2, 2))
@@ -14,11 +14,37 @@ def lanes(*shape, blocks=2):
     return torch.randn(blocks, *shape, ops.width(), generator=torch.Generator().manual_seed(0))
 
 
+def chained():
+    """A convolution with its norm and pool, then a linear layer, then an activation alone."""
+    norm = Settings((1, 1), (1, 1), norm="batch", activation="gelu", pool=POOL)
+    links = [
+        Link(norm, "conv2d", tracking="finite", share=0.1),
+        Link(Settings(), "linear", flatten=True),
+        Link(Settings(norm="fixed", activation="tanh"), "none", residual=1),
+    ]
+    parts = [
+        Tensors(torch.randn(4, 3, 3, 3), torch.randn(4), torch.randn(4), None, torch.zeros(4), torch.ones(4),
+                torch.tensor(0), torch.tensor(0)),
+        Tensors(torch.randn(7, 4 * 2 * 2)),
+        Tensors(mean=torch.zeros(7), var=torch.ones(7)),
+    ]  # fmt: skip
+    tensors = [torch.empty(0) if each is None else each for part in parts for each in part]
+    program = [number for link in links for number in (*link.numbers, 1)]
+    return tensors, program, [each for link in links for each in (link.settings.eps, link.share)]
+
+
 def arguments():
     """A call of every op, by its name."""
     count = ops.width() + 3
     image, flat = lanes(3, 5, 4), lanes(7)
+    tensors, program, factors = chained()
+    saved = torch.ops.normlab.chain(image, count, tensors, program, factors)
+    gradient = torch.randn_like(saved[-4])
     return {
+        "chain": [(image, count, tensors, program, factors)],
+        "chain_backward": [
+            (gradient, image, count, tensors, saved, program, factors, needs_x) for needs_x in (True, False)
+        ],
         "pack": [
             (torch.randn(5, 3, 2), None, 1.0, 0.0),
             (torch.randint(0, 256, (5, 3), dtype=torch.uint8), torch.tensor([4, 4, 0]), 0.5, -1.0),
@@ -29,7 +55,7 @@ def arguments():
     }
 
 
-NAMES = ["pack", "unpack", "unpack_backward", "width"]
+NAMES = ["chain", "chain_backward", "pack", "unpack", "unpack_backward", "width"]
 
 
 def test_every_op_is_tried(native):
@@ -55,7 +81,7 @@ def test_no_memory_is_left_unwritten(native, name):
     op = getattr(torch.ops.normlab, name).default
     for given in arguments()[name]:
         found = op(*given)
-        for each in found if isinstance(found, tuple) else (found,):
+        for each in found if isinstance(found, list | tuple) else (found,):
             assert isinstance(each, int) or each.isfinite().all()
 
 

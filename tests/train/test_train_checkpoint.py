@@ -139,7 +139,8 @@ def test_the_newest_is_the_one_with_the_highest_numbers(tmp_path: Path) -> None:
         ({"threads": 2}, r"\(threads 1 there, 2 here\)"),
         ({"optimizer": "sgd", "lr": 1}, r"\(optimizer 'momentum' there, 'sgd' here, lr 0.1 there, 1.0 here\)"),
         ({"model": "users_zoo:without_norms"}, r"\(model 'users_zoo:plain' there, 'users_zoo:without_norms' here\)"),
-        ({"dtype": "float64"}, r"\(dtype 'float32' there, 'float64' here\)"),
+        ({"dtype": "float64"}, r"\(dtype 'float32' there, 'float64' here(, lanes True there, False here)?\)"),
+        ({"lanes": False}, r"\(lanes True there, False here\)"),
     ],
     ids=str,
 )  # fmt: skip

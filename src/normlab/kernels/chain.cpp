@@ -1,6 +1,7 @@
 // A chain of stages as one op forward and one backward: what is called between the stages of a small network costs
 // as much as the stages.
 #include <cmath>
+#include <iterator>
 
 #include "stage.h"
 
@@ -52,10 +53,13 @@ struct Stage {
     share = factors[index * FACTORS + 1];
   }
   // As the epilogue of this batch: with its own statistics, and the residual from wherever it comes.
-  Epilogue with(const MaybeTensor& mean, const MaybeTensor& var, const std::vector<Tensor>& saved) const {
+  Epilogue with(const Tensor& mean, const Tensor& var, const std::vector<Tensor>& saved) const {
     Epilogue e = epilogue;
-    e.mean = mean;
-    e.var = var;
+    if (norm == NO_NORM) e.mean = e.var = std::nullopt;
+    if (norm == BATCH) {
+      e.mean = mean;
+      e.var = var;
+    }
     if (inner_residual >= 0) e.residual = saved[inner_residual * SAVED];
     return e;
   }
@@ -97,6 +101,9 @@ void track(Stage& stage, const Tensor& mean, const Tensor& var, double elements)
   }
 }
 
+// Results may not share their memory, not even none.
+Tensor none() { return empty({0}); }
+
 Tensor flattened(const Tensor& x) {
   return x.dim() == 5 ? torch::stable::view(x, Numbers{x.size(0), x.size(1) * x.size(2) * x.size(3), LANES}) : x;
 }
@@ -111,19 +118,18 @@ int64_t plane_of(const Tensor& x, const Stage& stage) {
   return pixels;
 }
 
-MaybeTensor given(const Tensor& x) { return x.numel() ? MaybeTensor(x) : std::nullopt; }
-
-// Saved for each stage: what it gave, what its norm got, and the statistics that it normalized by.
+// Saved for each stage: what it gave, what its norm got, and the statistics of the batch; empty where there is none.
 std::vector<Tensor> chain(const Tensor& x, int64_t count, std::vector<Tensor> tensors, Numbers program,
                           std::vector<double> factors) {
   std::vector<Stage> stages = stages_of(program, tensors, factors);
-  const Tensor none = empty({0});
   std::vector<Tensor> saved;
   Tensor value = x;
   STD_TORCH_CHECK(x.size(0) == (count + LANES - 1) / LANES && count > 0, "expected the lanes of ", count, " examples");
   for (Stage& stage : stages) {
     STD_TORCH_CHECK(stage.inner_residual < int64_t(saved.size()) / SAVED, "expected a residual from a stage before");
     STD_TORCH_CHECK((stage.head == NO_HEAD) != bool(stage.weight), "expected a weight with a head");
+    const bool needs = stage.norm == FIXED || stage.tracking, has = stage.epilogue.mean && stage.epilogue.var;
+    STD_TORCH_CHECK(has || (!needs && !stage.epilogue.mean && !stage.epilogue.var), "expected mean and var, or neither");
     if (stage.flatten) value = flattened(value);
     const int64_t blocks = value.size(0), channels = stage.weight ? stage.weight->size(0) : value.size(1);
     std::optional<Statistics> statistics;
@@ -137,11 +143,8 @@ std::vector<Tensor> chain(const Tensor& x, int64_t count, std::vector<Tensor> te
       y = linear(value, *stage.weight, stage.bias);
     }
     const Shape shape(y);
-    Tensor mean = none, var = none;
-    if (stage.norm == FIXED) {
-      mean = *stage.epilogue.mean;
-      var = *stage.epilogue.var;
-    } else if (statistics) {
+    Tensor mean = none(), var = none();
+    if (statistics) {
       if (stage.head != CONVOLUTION) {
         const vec* const all = vectors(y);
         parallel(blocks, [&](int64_t block) { statistics->add(block, all + block * shape.block(), shape.plane()); });
@@ -149,11 +152,11 @@ std::vector<Tensor> chain(const Tensor& x, int64_t count, std::vector<Tensor> te
       std::tie(mean, var) = statistics->merged(shape.plane());
       if (stage.tracking) track(stage, mean, var, double(count) * shape.plane());
     }
-    const Epilogue epilogue = stage.with(given(mean), given(var), saved);
+    const Epilogue epilogue = stage.with(mean, var, saved);
     const bool alone = epilogue.nothing();
     value = alone ? (stage.head == NO_HEAD ? torch::stable::clone(y) : y) : epilogue.forward(y);
     saved.push_back(value);
-    saved.push_back(stage.head == NO_HEAD || alone ? none : y);
+    saved.push_back(stage.head == NO_HEAD || alone ? none() : y);
     saved.push_back(mean);
     saved.push_back(var);
   }
@@ -180,10 +183,11 @@ std::vector<Tensor> chain_backward(const Tensor& gradient, const Tensor& x, int6
                                    bool needs_x) {
   const std::vector<Stage> stages = stages_of(program, tensors, factors);
   const int64_t length = stages.size();
-  const Tensor none = empty({0});
   STD_TORCH_CHECK(int64_t(saved.size()) == length * SAVED && saved[(length - 1) * SAVED].numel() == gradient.numel(),
                   "expected what `chain` saved, and the gradient of its result");
-  std::vector<Tensor> result(1 + length * GRADIENTS, none), flowing(length + 1, none);  // flowing[i]: into stage i
+  std::vector<Tensor> result, flowing;  // flowing[i]: into stage i
+  std::generate_n(std::back_inserter(result), 1 + length * GRADIENTS, none);
+  std::generate_n(std::back_inserter(flowing), length + 1, none);
   flowing[length] = gradient;
   int64_t first = 0;
   while (!needs_x && first < length && !stages[first].needs_gradient) ++first;
@@ -192,10 +196,10 @@ std::vector<Tensor> chain_backward(const Tensor& gradient, const Tensor& x, int6
     const Tensor before = i ? saved[(i - 1) * SAVED] : x;
     const Tensor input = stage.flatten ? flattened(before) : before;
     const Tensor& y = stage.head == NO_HEAD ? input : saved[i * SAVED + 1];
-    Tensor g = std::exchange(flowing[i + 1], none);
+    Tensor g = std::exchange(flowing[i + 1], none());
     Tensor* const own = result.data() + 1 + i * GRADIENTS;
     const bool onward = i > first || needs_x;
-    const Epilogue epilogue = stage.with(given(saved[i * SAVED + 2]), given(saved[i * SAVED + 3]), saved);
+    const Epilogue epilogue = stage.with(saved[i * SAVED + 2], saved[i * SAVED + 3], saved);
     std::optional<EpilogueBackward> behind;
     if (!epilogue.nothing()) {
       behind.emplace(epilogue, g, y, count);
@@ -230,7 +234,7 @@ std::vector<Tensor> chain_backward(const Tensor& gradient, const Tensor& x, int6
     }
     add(flowing[i], g);
   }
-  if (needs_x) result[0] = flowing[0];
+  if (needs_x) result[0] = length == 1 && stages[0].head == NO_HEAD ? torch::stable::clone(flowing[0]) : flowing[0];
   return result;
 }
 
@@ -239,7 +243,7 @@ int64_t width() { return LANES; }
 }  // namespace
 
 STABLE_TORCH_LIBRARY_FRAGMENT(normlab, library) {
-  library.def("chain(Tensor x, int count, Tensor[] tensors, int[] program, float[] factors) -> Tensor[]");
+  library.def("chain(Tensor x, int count, Tensor(a!)[] tensors, int[] program, float[] factors) -> Tensor[]");
   library.def(
       "chain_backward(Tensor gradient, Tensor x, int count, Tensor[] tensors, Tensor[] saved, int[] program, "
       "float[] factors, bool needs_x) -> Tensor[]");

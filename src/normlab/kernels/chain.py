@@ -5,7 +5,6 @@ forward pass of LeNet on 64 images.
 """
 
 import dataclasses
-import functools
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -42,14 +41,16 @@ class Link:
     share: float = 0.0
     """The batch's share in them; below 0 the cumulative mean."""
 
-    @functools.cached_property
-    def numbers(self) -> list[int]:
-        """As chain.cpp reads them, but for whether a gradient is needed."""
+    numbers: tuple[int, ...] = dataclasses.field(init=False, repr=False, compare=False)
+    """As chain.cpp reads them, but for whether a gradient is needed."""
+
+    def __post_init__(self) -> None:
         before, activation, _, *pool = self.settings.numbers
-        return [
+        numbers = (
             _HEADS.index(self.head), *self.settings.geometry, before, activation, _NORMS.index(self.settings.norm),
             *pool, _TRACKINGS.index(self.tracking), -1 if self.residual is None else self.residual, int(self.flatten),
-        ]  # fmt: skip
+        )  # fmt: skip
+        object.__setattr__(self, "numbers", numbers)
 
 
 class Tensors(NamedTuple):
@@ -187,13 +188,12 @@ def _differentiable_gradients(ctx: Any, x: Tensor, given: list[Tensor], g: Tenso
         if link.flatten:
             value = Lanes(value.data.flatten(1, -2), ctx.count)
         statistics = (mine.mean, mine.var) if link.settings.norm == "fixed" else (None, None)
+        added = None if mine.residual is None else Lanes(mine.residual, ctx.count)
+        added = added if link.residual is None else values[link.residual]
+        mask = None if mine.mask is None else Lanes(mine.mask, ctx.count)
         value, _, _ = stage_reference(
-            value, link.settings, mine.weight, mine.bias, mine.gamma, mine.beta, *statistics,
-            None if mine.residual is None else Lanes(mine.residual, ctx.count)
-            if link.residual is None
-            else values[link.residual],
-            None if mine.mask is None else Lanes(mine.mask, ctx.count),
-        )  # fmt: skip
+            value, link.settings, mine.weight, mine.bias, mine.gamma, mine.beta, *statistics, added, mask
+        )
         values.append(value)
     found = iter(torch.autograd.grad(value.data, wanted, g, create_graph=True, allow_unused=True))
     return tuple(next(found) if need else None for need in ctx.needs_input_grad)

@@ -68,7 +68,7 @@ def _chain(
                 for i in range(value.dim() - 3)
             ]
             y = x.new_empty((value.shape[0], given[0].shape[0], *sides, lanes))
-        channels = y.shape[1] if norm else 0
+        channels = y.shape[1] if norm == 1 else 0  # statistics of the batch
         value = y
         if pool:
             sides = [_side(y.shape[2 + i], windows[i], windows[2 + i], windows[4 + i]) for i in (0, 1)]

@@ -8,7 +8,6 @@ backward.
 """
 
 import dataclasses
-import functools
 from typing import Literal
 
 import torch
@@ -57,19 +56,19 @@ class Settings:
     activation: Activation = "none"
     pool: Pool | None = None
 
-    @functools.cached_property
-    def geometry(self) -> list[int]:
-        """As the native convolution takes it."""
-        return [*self.stride, *self.padding]
+    geometry: tuple[int, ...] = dataclasses.field(init=False, repr=False, compare=False)
+    """As the native convolution takes it."""
+    numbers: tuple[int, ...] = dataclasses.field(init=False, repr=False, compare=False)
+    """As the native epilogue takes it."""
 
-    @functools.cached_property
-    def numbers(self) -> list[int]:
-        """As the native epilogue takes it."""
+    def __post_init__(self) -> None:
         pool = self.pool
         shape = (*pool.size, *pool.stride, *pool.padding, int(pool.count_padding)) if pool else (0,) * 7
         kind = ("avg", "max").index(pool.kind) + 1 if pool else 0
         codes = list(ACTIVATIONS)
-        return [codes.index(self.before), codes.index(self.activation), int(self.norm == "batch"), kind, *shape]
+        numbers = (codes.index(self.before), codes.index(self.activation), int(self.norm == "batch"), kind, *shape)
+        object.__setattr__(self, "geometry", (*self.stride, *self.padding))
+        object.__setattr__(self, "numbers", numbers)
 
 
 def stage_reference(
