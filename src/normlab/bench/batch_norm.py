@@ -54,7 +54,7 @@ class _Turns(Observer):
 
 def main(examples: int = EXAMPLES) -> None:
     """Measure and print."""
-    base = Recipe(epochs=3, batch_size=BATCH, train_examples=examples, threads=1)
+    base = Recipe(epochs=3, batch_size=BATCH, train_examples=examples, threads=1, lanes=False)
     turns = threading.Semaphore(1), threading.Semaphore(0)
     observers = {arm: _Turns(turns[number], turns[1 - number]) for number, arm in enumerate(ARMS)}
     runs = [

@@ -1,0 +1,128 @@
+"""normlab bench: how fast it is here, measured against what else there is."""
+
+import json as json_lines
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import cyclopts
+from cyclopts import Parameter
+
+from normlab.cli.tables import plain_console, print_table
+from normlab.errors import NormlabError
+
+if TYPE_CHECKING:
+    from normlab.bench.results import Comparison
+
+bench = cyclopts.App(
+    name="bench", help="Measure speed on this machine, against other libraries.", help_format="plaintext"
+)
+
+
+@bench.command
+def train(
+    *networks: str,
+    peers: str = "eager,compile,jax",
+    threads: str | None = None,
+    rounds: int = 7,
+    steps: int | None = None,
+    seconds_to: float | None = None,
+    data: str = "fashion-mnist",
+    format: Literal["text", "md"] = "text",
+    json: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Train networks in lanes, in torch eager, torch.compile and JAX, in turns; data loading and optimizer included.
+
+    Args:
+        networks: lenet, lenet-relu, lenet-none, mlp, resnet8. Default: all.
+        peers: which of eager, compile and jax to compare with.
+        threads: numbers of threads, as 1,2. Default: 1 and 2, as far as there are cores.
+        rounds: turns of every side.
+        steps: steps of a turn. Default: the network's.
+        seconds_to: measure too how long ours and eager train to this test accuracy, as 0.8.
+        data: images (1, 28, 28) in ten classes.
+        format: text, or md for a table in Markdown.
+        json: end with one line of JSON, an object by network.
+
+    """
+    from normlab.bench.networks import NETWORKS
+    from normlab.bench.train import check_kernels, compare
+    from normlab.bench.worker import cores, free_cores
+    from normlab.data import load
+    from normlab.errors import choose
+
+    for name in networks:
+        choose(NETWORKS, name, "network")
+    numbers = _numbers(threads) if threads else [1, 2][: len(free_cores())]
+    for number in numbers:
+        cores(number)
+    check_kernels()
+    load(data, say=_progress)
+    found = [
+        compare(
+            name,
+            peers=[peer for peer in peers.split(",") if peer],
+            threads=numbers,
+            rounds=rounds,
+            steps=steps,
+            accuracy=seconds_to,
+            data=data,
+            say=_progress,
+        )
+        for name in dict.fromkeys(networks or NETWORKS)
+    ]
+    (_print_markdown if format == "md" else _print_text)(found, seconds_to)
+    if json:
+        print(json_lines.dumps({each.network: each.to_json() for each in found}))
+
+
+def _progress(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        return [int(each) for each in text.split(",")]
+    except ValueError:
+        raise NormlabError("--threads as 1 or 1,2", repr(text)) from None
+
+
+def _print_text(found: "Sequence[Comparison]", accuracy: float | None) -> None:
+    console = plain_console()
+    console.print(_where())
+    for each in found:
+        figures = each.to_json()
+        console.print(f"\n{each.network}: {each.flops:,.0f} FLOP an example and step, ", end="")
+        console.print(f"FMA peak {figures['fma_peak_gflops']:.0f} GFLOP/s a core, ", end="")
+        console.print(f"medians of {figures['rounds']} rounds of {each.steps} steps")
+        header = ("threads", "arm", "examples_per_s", "of_the_peak", "ours_is_times", "from_round_to_round")
+        print_table(header, each.rows())
+        if each.scaling_2:
+            console.print(f"2 threads are {each.scaling_2:.2f} times one")
+        if each.peak_bytes_vs_eager is not None:
+            ours, eager = (f"{each.peak_bytes[arm] or 0:,}" for arm in ("ours", "eager"))
+            console.print(f"a step's peak memory: {ours} bytes, eager {eager}: {each.peak_bytes_vs_eager:.2f}")
+        for arm, seconds in (each.seconds_to or {}).items():
+            reached = "not reached" if seconds is None else f"{seconds:.1f} s of training"
+            console.print(f"{arm} to test accuracy {accuracy}: {reached}")
+        for arm, why in each.left_out.items():
+            console.print(f"without {arm}: {why}")
+
+
+def _print_markdown(found: "Sequence[Comparison]", accuracy: float | None) -> None:
+    from normlab.bench.results import MARKDOWN
+
+    print(f"{_where()}\n")
+    rows = [row for each in found for row in each.markdown()]
+    for row in (MARKDOWN, ["---"] * len(MARKDOWN), *rows):
+        print(f"| {' | '.join(row)} |")
+
+
+def _where() -> str:
+    from normlab.store.trial import machine, versions
+
+    facts = machine()
+    return (
+        f"{facts['processor']}, {facts['cores']} cores, {facts['system']}, torch {versions()['torch']}, "
+        f"normlab {' '.join(sys.argv[1:])}"
+    )
