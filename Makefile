@@ -66,6 +66,7 @@ HELD := MALLOC_ARENA_MAX=1 MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHO
 bench: $(VENV)/.package
 	$(HELD) $(BIN)/python -m normlab.bench.batch_norm
 	$(BIN)/python -m normlab.bench.trials
+	$(BIN)/normlab bench train
 
 clean:
 	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis

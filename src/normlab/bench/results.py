@@ -15,11 +15,11 @@ MARKDOWN = (
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """Examples per second by round, of every arm that is there; the peak of one core by round, in GFLOP/s."""
+    """Examples per second by round, of every arm that is there; the arithmetic peak of one core, in GFLOP/s."""
 
     network: str
     speeds: Mapping[Key, Sequence[float]]
-    peaks: Sequence[float]
+    peak: float
     flops: float
     peak_bytes: Mapping[str, int | None]
     left_out: Mapping[str, str]
@@ -47,10 +47,8 @@ class Comparison:
 
     def fma_share(self, threads: int, arm: str = "ours") -> float | None:
         """Of the arithmetic that so many cores can do."""
-        if (threads, arm) not in self.speeds:
-            return None
-        rounds = zip(self.speeds[threads, arm], self.peaks, strict=True)
-        return _median([self.flops * speed / (1e9 * threads * peak) for speed, peak in rounds])
+        speed = self.speed(threads, arm)
+        return None if speed is None else self.flops * speed / (1e9 * threads * self.peak)
 
     @property
     def scaling_2(self) -> float | None:
@@ -85,10 +83,10 @@ class Comparison:
             "peak_bytes": dict(self.peak_bytes),
             "seconds_to": self.seconds_to and dict(self.seconds_to),
             "flops_per_example": self.flops,
-            "fma_peak_gflops": _median(self.peaks),
+            "fma_peak_gflops": self.peak,
             "by_threads": by_threads,
             "left_out": dict(self.left_out),
-            "rounds": len(self.peaks),
+            "rounds": len(self.speeds[least, "ours"]),
             "steps": self.steps,
         }
 

@@ -58,7 +58,11 @@ class Worker:
         self.process = context.Process(target=serve, args=(job, theirs), daemon=True)
         self.process.start()
         theirs.close()
-        ready = self._hear()
+        try:
+            ready = self._hear()
+        except BaseException:
+            self.close()
+            raise
         self.absent: str | None = ready.get("absent")
         self.losses: tuple[float, float] = ready.get("losses", (0.0, 0.0))
         self.peak_bytes: int | None = ready.get("peak_bytes")
