@@ -114,6 +114,13 @@ def test_a_batch_that_is_not_finite(native):
     assert all(torch.equal(dict(fast.named_buffers())[name], old[name]) for name in kept)
 
 
+def test_autograd_sees_that_buffers_move(native):
+    fast, _ = pair()
+    before = [each._version for each in fast.buffers()]
+    fast.chained(torch.randn(20, 2, 6, 6))
+    assert all(each._version > version for each, version in zip(fast.buffers(), before, strict=True))
+
+
 def test_second_derivatives(native):
     fast, plain = pair()
     x = torch.randn(20, 2, 6, 6)

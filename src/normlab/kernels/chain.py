@@ -144,6 +144,13 @@ class _Chain(Function):
             factors += (link.settings.eps, link.share)
         given = [_NONE if each is None else each.contiguous() for each in flat]  # a weight may be channels-last
         saved = torch.ops.normlab.chain.default(x.contiguous(), count, given, program, factors)
+        moved = [
+            each
+            for index, link in enumerate(links)
+            if link.tracking != "none"
+            for each in given[index * size + 4 : index * size + 8]
+        ]
+        torch.autograd.graph.increment_version(moved)  # autograd is to know if it had kept them
         ctx.save_for_backward(x.contiguous(), *given, *saved)
         ctx.count, ctx.links, ctx.program, ctx.factors = count, links, program, factors
         ctx.set_materialize_grads(False)
