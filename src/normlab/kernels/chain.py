@@ -150,7 +150,8 @@ class _Chain(Function):
             if link.tracking != "none"
             for each in given[index * size + 4 : index * size + 8]
         ]
-        torch.autograd.graph.increment_version(moved)  # autograd is to know if it had kept them
+        if moved and not torch.compiler.is_compiling():
+            torch.autograd.graph.increment_version(moved)  # autograd is to know if it had kept them
         ctx.save_for_backward(x.contiguous(), *given, *saved)
         ctx.count, ctx.links, ctx.program, ctx.factors = count, links, program, factors
         ctx.set_materialize_grads(False)
