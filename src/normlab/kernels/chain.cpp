@@ -75,32 +75,6 @@ std::vector<Stage> stages_of(const Numbers& program, const std::vector<Tensor>& 
   return stages;
 }
 
-// What the norm keeps of a batch of `elements` values in each channel; see BatchNorm2d.
-void track(Stage& stage, const Tensor& mean, const Tensor& var, double elements) {
-  const int64_t channels = mean.numel();
-  const float *m = numbers(mean), *v = numbers(var);
-  const double unbias = elements / (elements - 1);
-  double total = 0;
-  for (int64_t i = 0; i < channels; ++i) total += float(v[i] * unbias);
-  if (stage.tracking == FINITE_ONLY && !std::isfinite(total)) {
-    if (stage.nonfinite) ++*static_cast<int64_t*>(stage.nonfinite->data_ptr());
-    return;
-  }
-  double share = stage.share;
-  if (stage.tracked) {
-    const int64_t batches = ++*static_cast<int64_t*>(stage.tracked->data_ptr());
-    if (share < 0) share = 1.0 / batches;  // the cumulative mean
-  }
-  check(*stage.epilogue.mean);
-  check(*stage.epilogue.var);
-  float* const running_mean = static_cast<float*>(stage.epilogue.mean->data_ptr());
-  float* const running_var = static_cast<float*>(stage.epilogue.var->data_ptr());
-  for (int64_t i = 0; i < channels; ++i) {
-    running_mean[i] += float(share) * (m[i] - running_mean[i]);
-    running_var[i] += float(share) * (float(v[i] * unbias) - running_var[i]);
-  }
-}
-
 // Results may not share their memory, not even none.
 Tensor none() { return empty({0}); }
 
@@ -121,11 +95,11 @@ int64_t plane_of(const Tensor& x, const Stage& stage) {
 // Saved for each stage: what it gave, what its norm got, and the statistics of the batch; empty where there is none.
 std::vector<Tensor> chain(const Tensor& x, int64_t count, std::vector<Tensor> tensors, Numbers program,
                           std::vector<double> factors) {
-  std::vector<Stage> stages = stages_of(program, tensors, factors);
+  const std::vector<Stage> stages = stages_of(program, tensors, factors);
   std::vector<Tensor> saved;
   Tensor value = x;
   STD_TORCH_CHECK(x.size(0) == (count + LANES - 1) / LANES && count > 0, "expected the lanes of ", count, " examples");
-  for (Stage& stage : stages) {
+  for (const Stage& stage : stages) {
     STD_TORCH_CHECK(stage.inner_residual < int64_t(saved.size()) / SAVED, "expected a residual from a stage before");
     STD_TORCH_CHECK((stage.head == NO_HEAD) != bool(stage.weight), "expected a weight with a head");
     const bool needs = stage.norm == FIXED || stage.tracking, has = stage.epilogue.mean && stage.epilogue.var;
@@ -150,7 +124,6 @@ std::vector<Tensor> chain(const Tensor& x, int64_t count, std::vector<Tensor> te
         parallel(blocks, [&](int64_t block) { statistics->add(block, all + block * shape.block(), shape.plane()); });
       }
       std::tie(mean, var) = statistics->merged(shape.plane());
-      if (stage.tracking) track(stage, mean, var, double(count) * shape.plane());
     }
     const Epilogue epilogue = stage.with(mean, var, saved);
     const bool alone = epilogue.nothing();
@@ -161,6 +134,45 @@ std::vector<Tensor> chain(const Tensor& x, int64_t count, std::vector<Tensor> te
     saved.push_back(var);
   }
   return saved;
+}
+
+// What the norm keeps of a batch of `elements` values in each channel; see BatchNorm2d.
+void keep(const Stage& stage, const Tensor& mean, const Tensor& var, double elements) {
+  const int64_t channels = mean.numel();
+  const float *m = numbers(mean), *v = numbers(var);
+  const double unbias = elements / (elements - 1);
+  double total = 0;
+  for (int64_t i = 0; i < channels; ++i) total += float(v[i] * unbias);
+  if (stage.tracking == FINITE_ONLY && !std::isfinite(total)) {
+    if (stage.nonfinite) ++*static_cast<int64_t*>(stage.nonfinite->data_ptr());
+    return;
+  }
+  double share = stage.share;
+  if (stage.tracked) {
+    const int64_t batches = ++*static_cast<int64_t*>(stage.tracked->data_ptr());
+    if (share < 0) share = 1.0 / batches;  // the cumulative mean
+  }
+  check(*stage.epilogue.mean);
+  check(*stage.epilogue.var);
+  float* const running_mean = static_cast<float*>(stage.epilogue.mean->data_ptr());
+  float* const running_var = static_cast<float*>(stage.epilogue.var->data_ptr());
+  for (int64_t i = 0; i < channels; ++i) {
+    running_mean[i] += float(share) * (m[i] - running_mean[i]);
+    running_var[i] += float(share) * (float(v[i] * unbias) - running_var[i]);
+  }
+}
+
+// Moves the running statistics among `tensors` by what `chain` saved of a batch.
+void track(const Tensor& x, int64_t count, std::vector<Tensor> tensors, std::vector<Tensor> saved, Numbers program,
+           std::vector<double> factors) {
+  const std::vector<Stage> stages = stages_of(program, tensors, factors);
+  STD_TORCH_CHECK(saved.size() == stages.size() * SAVED, "expected what `chain` saved");
+  for (int64_t i = 0; i < int64_t(stages.size()); ++i) {
+    if (stages[i].norm != BATCH || !stages[i].tracking) continue;
+    const Tensor before = i ? saved[(i - 1) * SAVED] : x;
+    const Shape y(stages[i].head ? saved[i * SAVED + 1] : stages[i].flatten ? flattened(before) : before);
+    keep(stages[i], saved[i * SAVED + 2], saved[i * SAVED + 3], double(count) * y.plane());
+  }
 }
 
 void add(Tensor& sum, const Tensor& more) {
@@ -243,7 +255,8 @@ int64_t width() { return LANES; }
 }  // namespace
 
 STABLE_TORCH_LIBRARY_FRAGMENT(normlab, library) {
-  library.def("chain(Tensor x, int count, Tensor(a!)[] tensors, int[] program, float[] factors) -> Tensor[]");
+  library.def("chain(Tensor x, int count, Tensor[] tensors, int[] program, float[] factors) -> Tensor[]");
+  library.def("track(Tensor x, int count, Tensor(a!)[] tensors, Tensor[] saved, int[] program, float[] factors) -> ()");
   library.def(
       "chain_backward(Tensor gradient, Tensor x, int count, Tensor[] tensors, Tensor[] saved, int[] program, "
       "float[] factors, bool needs_x) -> Tensor[]");
@@ -252,6 +265,7 @@ STABLE_TORCH_LIBRARY_FRAGMENT(normlab, library) {
 
 STABLE_TORCH_LIBRARY_IMPL(normlab, CPU, library) {
   library.impl("chain", TORCH_BOX(&chain));
+  library.impl("track", TORCH_BOX(&track));
   library.impl("chain_backward", TORCH_BOX(&chain_backward));
 }
 

@@ -143,16 +143,15 @@ class _Chain(Function):
             program.append(int(any(needed[index * size + place] for place in _PLACES)))
             factors += (link.settings.eps, link.share)
         given = [_NONE if each is None else each.contiguous() for each in flat]  # a weight may be channels-last
-        saved = torch.ops.normlab.chain.default(x.contiguous(), count, given, program, factors)
-        moved = [
-            each
-            for index, link in enumerate(links)
-            if link.tracking != "none"
-            for each in given[index * size + 4 : index * size + 8]
-        ]
-        if moved and not torch.compiler.is_compiling():
-            torch.autograd.graph.increment_version(moved)  # autograd is to know if it had kept them
-        ctx.save_for_backward(x.contiguous(), *given, *saved)
+        x = x.contiguous()
+        saved = torch.ops.normlab.chain.default(x, count, given, program, factors)
+        if any(link.tracking != "none" for link in links):
+            torch.ops.normlab.track.default(x, count, given, saved, program, factors)
+            if not torch.compiler.is_compiling():  # an op of ours is not known to autograd, nor what it moves
+                torch.autograd.graph.increment_version(
+                    [each for index in range(len(links)) for each in given[index * size + 4 : index * size + 8]]
+                )
+        ctx.save_for_backward(x, *given, *saved)
         ctx.count, ctx.links, ctx.program, ctx.factors = count, links, program, factors
         ctx.set_materialize_grads(False)
         out, _, mean, var = saved[-SAVED:]

@@ -87,6 +87,18 @@ def _chain(
 
 
 @_fake
+def _track(
+    x: Tensor,
+    count: int,
+    tensors: Sequence[Tensor],
+    saved: Sequence[Tensor],
+    program: Sequence[int],
+    factors: Sequence[float],
+) -> None:
+    """Gives nothing."""
+
+
+@_fake
 def _chain_backward(
     gradient: Tensor,
     x: Tensor,
