@@ -76,12 +76,10 @@ class Worker:
         return self._ask("seconds_to", accuracy)["seconds"]
 
     def close(self) -> None:
-        """End the process."""
+        """End the process, which has nothing to save."""
         self.pipe.close()
-        self.process.join(5)
-        if self.process.is_alive():
-            self.process.kill()
-            self.process.join()
+        self.process.terminate()
+        self.process.join()
 
     def _ask(self, what: str, argument: float) -> dict[str, Any]:
         self.pipe.send((what, argument))
