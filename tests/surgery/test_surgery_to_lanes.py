@@ -3,7 +3,9 @@
 import contextlib
 import copy
 import io
+import random
 import sys
+import threading
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -776,3 +778,20 @@ def test_where_there_are_no_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_name_at_the_top() -> None:
     assert normlab.to_lanes is to_lanes
     assert isinstance(to_lanes(mlp()), Changes)
+
+
+def test_another_threads_random_numbers_are_not_the_models() -> None:
+    """As in a cluster's worker, whose event loop draws some now and then."""
+    over = threading.Event()
+
+    def draw() -> None:
+        while not over.wait(0.2):
+            random.random()
+
+    thread = threading.Thread(target=draw)
+    thread.start()
+    try:
+        assert all(surgery.to_lanes(lenet(IMAGE, 5, seed=seed)) for seed in range(40))
+    finally:
+        over.set()
+        thread.join()

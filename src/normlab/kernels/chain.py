@@ -24,6 +24,8 @@ SAVED = 4
 """Tensors that the native op keeps of each stage; the first is its result."""
 _PLACES = (0, 1, 2, 3, 8)
 """Of the tensors that have gradients: weight, bias, gamma, beta, residual."""
+_KEPT = (4, 5, 6, 7)
+"""Of those that a norm keeps: mean, variance and its counts."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,9 +150,8 @@ class _Chain(Function):
         if any(link.tracking != "none" for link in links):
             torch.ops.normlab.track.default(x, count, given, saved, program, factors)
             if not torch.compiler.is_compiling():  # an op of ours is not known to autograd, nor what it moves
-                torch.autograd.graph.increment_version(
-                    [each for index in range(len(links)) for each in given[index * size + 4 : index * size + 8]]
-                )
+                kept = [given[index * size + place] for index in range(len(links)) for place in _KEPT]
+                torch.autograd.graph.increment_version([each for each in kept if each is not _NONE])
         ctx.save_for_backward(x, *given, *saved)
         ctx.count, ctx.links, ctx.program, ctx.factors = count, links, program, factors
         ctx.set_materialize_grads(False)

@@ -28,8 +28,16 @@ _OF_EVERY_MODULE = frozenset(vars(nn.Module()))
 _ALIASING = (nn.Identity, nn.Flatten, nn.Unflatten, nn.modules.dropout._DropoutNd)
 
 
+_TRIES = 5
+"""Traces in a row that meet a draw of random numbers before it is the model's: another thread may have drawn."""
+
+
 class Unsafe(Exception):  # noqa: N818 - says of a model what it is
     """Why a trace of a model is not the model."""
+
+
+class _Draws(Unsafe):
+    """Somebody drew random numbers meanwhile."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -152,19 +160,29 @@ class _Tracer(fx.Tracer):
 def _trace(model: nn.Module) -> tuple[fx.Graph, list[nn.Module]]:
     graphs = []
     for training in (True, False):
-        tracer = _Tracer()
-        with _untouched(model):
-            for module in model.modules():
-                module.training = training
+        for left in reversed(range(_TRIES)):
+            tracer = _Tracer()
             try:
-                graphs.append(tracer.trace(model))
-            except Unsafe:
-                raise
-            except Exception as error:  # whatever a forward raises that meets a proxy where it wants a tensor
-                raise Unsafe(f"its forward cannot be traced: {one_line(error)}") from error
+                graphs.append(_traced(tracer, model, training))
+                break
+            except _Draws:
+                if not left:
+                    raise
     if str(graphs[0]) != str(graphs[1]):
         raise Unsafe("its forward is another in evaluation mode")
     return graphs[0], tracer.containers
+
+
+def _traced(tracer: _Tracer, model: nn.Module, training: bool) -> fx.Graph:
+    with _untouched(model):
+        for module in model.modules():
+            module.training = training
+        try:
+            return tracer.trace(model)
+        except Unsafe:
+            raise
+        except Exception as error:  # whatever a forward raises that meets a proxy where it wants a tensor
+            raise Unsafe(f"its forward cannot be traced: {one_line(error)}") from error
 
 
 @contextlib.contextmanager
@@ -193,7 +211,7 @@ def _untouched(model: nn.Module) -> Iterator[None]:
     if changed:
         raise Unsafe("its forward writes into the model")
     if drawn:
-        raise Unsafe("its forward draws random numbers")
+        raise _Draws("its forward draws random numbers")
 
 
 def _draws() -> list[object]:
