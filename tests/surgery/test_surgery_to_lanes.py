@@ -785,7 +785,7 @@ def test_another_threads_random_numbers_are_not_the_models() -> None:
     over = threading.Event()
 
     def draw() -> None:
-        while not over.wait(0.2):
+        while not over.wait(0.05):
             random.random()
 
     thread = threading.Thread(target=draw)
