@@ -43,10 +43,12 @@ STUDY = Study(
         "contradicted": "Not as claimed: {rule}, but found {effect} ({low} to {high}, n = {n}).",
         "inconclusive": "Not decided: {rule}; found {effect} ({low} to {high}, n = {n}).",
     },
-    sizes=sizes(),
+    sizes=sizes(quick={"train_examples": 40_000}),
     figures=(draw.points("accuracy"), draw.points("variance ratio"), draw.effects("accuracy", 0.01)),
     caveats=(
         "Dropout before or after a ReLU is the same function, exactly: the ReLU commutes with factors that are not "
         "negative. What the arms differ by is their draws.",
+        "The claim is about trained networks. After 313 steps, half of what is run here, the norm behind the activation "
+        "was 1.5 points ahead (1.2 to 1.8, n = 5); after 625 it was not (-0.1 points, -0.9 to 0.7, n = 8).",
     ),
 )
