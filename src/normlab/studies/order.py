@@ -49,6 +49,6 @@ STUDY = Study(
         "Dropout before or after a ReLU is the same function, exactly: the ReLU commutes with factors that are not "
         "negative. What the arms differ by is their draws.",
         "The claim is about trained networks. After 313 steps, half of what is run here, the norm behind the activation "
-        "was 1.5 points ahead (1.2 to 1.8, n = 5); after 625 it was not (-0.1 points, -0.9 to 0.7, n = 8).",
+        "was 1.5 points ahead (1.2 to 1.8, n = 5); after 625 it was not (-0.05 points, -0.85 to 0.75, n = 8).",
     ),
 )
