@@ -40,7 +40,7 @@ def ask_all(names: Sequence[str], *, size: str, say: Callable[[str], None], **ho
     """
     everything = "all" in names
     asks, left = [], {}
-    for name in studies.names() if everything else names:
+    for name in studies.names() if everything else dict.fromkeys(names):
         study = studies.find(name)
         if everything and size not in study.sizes:
             continue
