@@ -232,7 +232,7 @@ def test_what_does_not_compile(sources, loaded, calls, cache, capfd):
 
 
 def test_a_compiler_that_is_killed_is_asked_again(loaded, tmp_path, monkeypatch):
-    wrapped(tmp_path, monkeypatch, f"[ -e {tmp_path}/again ] || {{ touch {tmp_path}/again; kill -INT $$; }}")
+    wrapped(tmp_path, monkeypatch, f"[ -e {tmp_path}/again ] || {{ touch {tmp_path}/again; kill -TERM $$; }}")
     assert serving.path().why == "the compiler was killed"
     serving.path.cache_clear()
     assert serving.path().name == "native"

@@ -33,6 +33,7 @@ CHANGED = {
     "precise_examples": 500,
     "probes": ({"name": "fit", "every": 10},),
     "dtype": "float64",
+    "lanes": False,
     "device": "cpu",
     "threads": 1,
 }

@@ -19,7 +19,7 @@ import normlab
 from compare import assert_close
 from normlab import nn as ours
 from normlab import surgery
-from normlab.kernels import pack
+from normlab.kernels import pack, serving
 from normlab.models import DropoutStreams, lenet, mlp
 from normlab.norms.frozen import FrozenBatchNorm2d
 from normlab.surgery import Changes, to_lanes
@@ -29,9 +29,12 @@ ILL = 1e7  # norms of norms: each multiplies what is left of a channel's varianc
 SCALE = 1e3  # float64 sums in another order, through a network and some steps of training
 
 
+REFERENCE = serving.Serving("reference", "as these tests ask")
+
+
 @pytest.fixture(autouse=True)
 def reference(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NORMLAB_KERNELS", "reference")
+    monkeypatch.setattr(serving, "path", lambda: REFERENCE)
 
 
 def twins(make: Callable[[], nn.Module]) -> tuple[nn.Module, nn.Module, Changes]:
@@ -316,7 +319,7 @@ def test_any_chain(images_part: list, rows_part: list, size: int, everywhere: bo
             value.add_(torch.randn_like(value) / 3)
     fast = copy.deepcopy(plain)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("NORMLAB_KERNELS", "reference")
+        patch.setattr(serving, "path", lambda: REFERENCE)
         assert to_lanes(fast)
         for step in range(2):
             batch = torch.randn(size, 1, 9, 8, dtype=torch.float64)
