@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from normlab.kernels import Link, Pool, Settings, Tensors, chain, pack, unpack
+from normlab.kernels.program import INPUT
 from normlab.nn import BatchNorm1d, BatchNorm2d
 
 SIZES = [3, 17, 33, 64]
@@ -12,7 +13,7 @@ POOL = Pool("avg", (2, 2), (2, 2))
 
 
 class Network(nn.Module):
-    """A residual block, a pool and two linear layers, with norms of either make."""
+    """A residual block beside its input, a pool and two linear layers, with norms of either make."""
 
     def __init__(self, ours: bool, momentum: float | None) -> None:
         super().__init__()
@@ -22,7 +23,7 @@ class Network(nn.Module):
             [
                 nn.Conv2d(2, 4, 3, padding=1),
                 nn.Conv2d(4, 4, 3, padding=1, bias=False),
-                nn.Linear(36, 8),
+                nn.Linear(54, 8),
                 nn.Linear(8, 5),
             ]
         )
@@ -30,13 +31,16 @@ class Network(nn.Module):
 
     def forward(self, x):
         y = torch.relu(self.norms[0](self.heads[0](x)))
-        y = nn.functional.avg_pool2d(torch.relu(self.norms[1](self.heads[1](y)) + y), 2)
+        y = torch.cat([torch.relu(self.norms[1](self.heads[1](y)) + y), x], 1)
+        y = nn.functional.avg_pool2d(y, 2)
         return self.heads[3](self.norms[2](torch.tanh(self.heads[2](y.flatten(1)))))
 
     def chained(self, x):
         settings = [
             Settings((1, 1), (1, 1), norm="batch", activation="relu"),
-            Settings((1, 1), (1, 1), norm="batch", activation="relu", pool=POOL),
+            Settings((1, 1), (1, 1), norm="batch", activation="relu"),
+            Settings(),
+            Settings(pool=POOL),
             Settings(before="tanh", norm="batch"),
             Settings(),
         ]
@@ -45,9 +49,11 @@ class Network(nn.Module):
         kept = {"tracking": tracking, "share": -1.0 if share is None else share}
         links = [
             Link(settings[0], "conv2d", **kept),
-            Link(settings[1], "conv2d", residual=0, **kept),
-            Link(settings[2], "linear", flatten=True, **kept),
-            Link(settings[3], "linear"),
+            Link(settings[1], "conv2d", (0,), residual=0, **kept),
+            Link(settings[2], "none", (1, INPUT)),
+            Link(settings[3], "none", (2,)),
+            Link(settings[4], "linear", (3,), flatten=True, **kept),
+            Link(settings[5], "linear", (4,)),
         ]
         norms = [
             (
@@ -63,6 +69,7 @@ class Network(nn.Module):
         tensors = [
             Tensors(head.weight, head.bias, *norm) for head, norm in zip(self.heads, [*norms, ()], strict=True)
         ]
+        tensors[2:2] = [Tensors(), Tensors()]
         return unpack(chain(pack(x), links, tensors))
 
 

@@ -5,6 +5,7 @@ import torch
 
 from normlab.kernels import Lanes, Link, Pool, Settings, Tensors, ops, pack, stage, unpack
 from normlab.kernels.lanes import pack_reference, unpack_reference
+from normlab.kernels.program import written
 
 POOL = Pool("max", (2, 2), (2, 2))
 SETTINGS = Settings((1, 1), (1, 1), norm="batch", activation="gelu", pool=POOL)
@@ -15,22 +16,23 @@ def lanes(*shape, blocks=2):
 
 
 def chained():
-    """A convolution with its norm and pool, then a linear layer, then an activation alone."""
+    """A convolution with its norm and pool, a linear layer, an activation alone, and the last two side by side."""
     norm = Settings((1, 1), (1, 1), norm="batch", activation="gelu", pool=POOL)
     links = [
         Link(norm, "conv2d", tracking="finite", share=0.1),
-        Link(Settings(), "linear", flatten=True),
-        Link(Settings(norm="fixed", activation="tanh"), "none", residual=1),
+        Link(Settings(), "linear", (0,), flatten=True),
+        Link(Settings(norm="fixed", activation="tanh"), "none", (1,), residual=1),
+        Link(Settings(), "none", (2, 1)),
     ]
     parts = [
         Tensors(torch.randn(4, 3, 3, 3), torch.randn(4), torch.randn(4), None, torch.zeros(4), torch.ones(4),
                 torch.tensor(0), torch.tensor(0)),
         Tensors(torch.randn(7, 4 * 2 * 2)),
         Tensors(mean=torch.zeros(7), var=torch.ones(7)),
+        Tensors(),
     ]  # fmt: skip
     tensors = [torch.empty(0) if each is None else each for part in parts for each in part]
-    program = [number for link in links for number in (*link.numbers, 1)]
-    return tensors, program, [each for link in links for each in (link.settings.eps, link.share)]
+    return tensors, *written(links, [True] * len(links))
 
 
 def arguments():

@@ -4,9 +4,10 @@ import torch
 from torch import Tensor
 
 from normlab.kernels import serving
-from normlab.kernels.chain import Link, Tensors, chain, stage
+from normlab.kernels.chain import chain, stage
 from normlab.kernels.lanes import Lanes, native, pack, unpack
-from normlab.kernels.stage import Pool, Settings
+from normlab.kernels.program import Link, Tensors
+from normlab.kernels.settings import Pool, Settings
 
 __all__ = [
     "Lanes",

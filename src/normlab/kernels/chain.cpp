@@ -12,19 +12,21 @@ enum Head { NO_HEAD, CONVOLUTION, LINEAR };
 enum Norm { NO_NORM, BATCH, FIXED };
 enum Tracking { UNTRACKED, FINITE_ONLY, ALWAYS };
 
-// As `chain.py` writes them: NUMBERS whole numbers, TENSORS tensors and FACTORS factors for each stage.
+// As `program.py` writes them: NUMBERS whole numbers, the count of the sources and these, TENSORS tensors and FACTORS
+// factors for each stage.
 constexpr int64_t NUMBERS = 20, TENSORS = 10, FACTORS = 2, SAVED = 4, GRADIENTS = 5;
 
 struct Stage {
   int64_t head, tracking, inner_residual, flatten, needs_gradient;
   Norm norm;
   Numbers geometry;
+  Numbers sources;  // stages whose results are its input, side by side; -1 is the input of the chain
   MaybeTensor weight, bias, tracked, nonfinite;
   Epilogue epilogue;  // mean and var: those that are kept, or fixed
   double share;
 
-  Stage(const Numbers& program, const std::vector<Tensor>& tensors, const std::vector<double>& factors, int64_t index) {
-    const int64_t* n = program.data() + index * NUMBERS;
+  // n: its numbers, index: its place among the stages.
+  Stage(const int64_t* n, const std::vector<Tensor>& tensors, const std::vector<double>& factors, int64_t index) {
     head = n[0];
     geometry = {n[1], n[2], n[3], n[4]};
     norm = Norm(n[7]);
@@ -43,6 +45,7 @@ struct Stage {
     inner_residual = n[17];
     flatten = n[18];
     needs_gradient = n[19];
+    sources.assign(n + NUMBERS + 1, n + NUMBERS + 1 + n[NUMBERS]);
     MaybeTensor* const all[TENSORS] = {&weight, &bias,     &e.gamma, &e.beta,     &e.mean,
                                        &e.var,  &tracked, &nonfinite, &e.residual, &e.mask};
     for (int64_t i = 0; i < TENSORS; ++i) {
@@ -67,11 +70,24 @@ struct Stage {
 
 std::vector<Stage> stages_of(const Numbers& program, const std::vector<Tensor>& tensors,
                              const std::vector<double>& factors) {
-  const int64_t count = factors.size() / FACTORS;
-  STD_TORCH_CHECK(count > 0 && int64_t(program.size()) == count * NUMBERS && int64_t(tensors.size()) == count * TENSORS,
-                  "expected numbers, tensors and factors of as many stages, one at least");
+  const int64_t count = factors.size() / FACTORS, length = program.size();
+  STD_TORCH_CHECK(count > 0 && int64_t(tensors.size()) == count * TENSORS, "expected tensors and factors of as many "
+                  "stages, one at least");
   std::vector<Stage> stages;
-  for (int64_t i = 0; i < count; ++i) stages.emplace_back(program, tensors, factors, i);
+  int64_t at = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    const bool has_count = at + NUMBERS < length;
+    STD_TORCH_CHECK(has_count && program[at + NUMBERS] > 0 && program[at + NUMBERS] < length - at - NUMBERS,
+                    "expected the numbers of ", count, " stages, with a source each");
+    stages.emplace_back(program.data() + at, tensors, factors, i);
+    at += NUMBERS + 1 + program[at + NUMBERS];
+    const Stage& stage = stages.back();
+    for (int64_t source : stage.sources) STD_TORCH_CHECK(source >= -1 && source < i, "expected sources before the stage");
+    STD_TORCH_CHECK(stage.inner_residual < i, "expected a residual from a stage before");
+    STD_TORCH_CHECK(!stage.flatten || stage.sources.size() == 1, "expected one source to flatten");
+    STD_TORCH_CHECK((stage.head == NO_HEAD) != bool(stage.weight), "expected a weight with a head");
+  }
+  STD_TORCH_CHECK(at == length, "expected the numbers of ", count, " stages");
   return stages;
 }
 
@@ -80,6 +96,51 @@ Tensor none() { return empty({0}); }
 
 Tensor flattened(const Tensor& x) {
   return x.dim() == 5 ? torch::stable::view(x, Numbers{x.size(0), x.size(1) * x.size(2) * x.size(3), LANES}) : x;
+}
+
+// Channels side by side.
+Tensor concatenated(const std::vector<Tensor>& parts) {
+  const Shape first(parts[0]);
+  int64_t channels = 0;
+  for (const Tensor& part : parts) {
+    const int64_t mine = Shape(part).channels;
+    Shape(part).expect(first.blocks, mine, first.height, first.width);
+    channels += mine;
+  }
+  Numbers shape(parts[0].sizes().begin(), parts[0].sizes().end());
+  shape[1] = channels;
+  Tensor result = torch::stable::empty({shape.data(), shape.size()}, torch::headeronly::ScalarType::Float);
+  parallel(first.blocks, [&](int64_t block) {
+    vec* to = written(result) + block * channels * first.plane();
+    for (const Tensor& part : parts) {
+      const int64_t size = part.size(1) * first.plane();
+      std::memcpy(to, vectors(part) + block * size, size * sizeof(vec));
+      to += size;
+    }
+  });
+  return result;
+}
+
+// Those channels of x from `first` on that `part` has.
+Tensor slice(const Tensor& x, int64_t first, const Tensor& part) {
+  Tensor result = torch::stable::empty_like(part);
+  const Shape whole(x), mine(part);
+  parallel(mine.blocks, [&](int64_t block) {
+    const vec* const from = vectors(x) + block * whole.block() + first * whole.plane();
+    std::memcpy(written(result) + block * mine.block(), from, mine.block() * sizeof(vec));
+  });
+  return result;
+}
+
+Tensor value_of(int64_t source, const Tensor& x, const std::vector<Tensor>& saved) {
+  return source < 0 ? x : saved[source * SAVED];
+}
+
+Tensor input_of(const Stage& stage, const Tensor& x, const std::vector<Tensor>& saved) {
+  std::vector<Tensor> parts;
+  for (int64_t source : stage.sources) parts.push_back(value_of(source, x, saved));
+  const Tensor whole = parts.size() == 1 ? parts[0] : concatenated(parts);
+  return stage.flatten ? flattened(whole) : whole;
 }
 
 // Pixels of a channel behind the stage's convolution.
@@ -97,14 +158,11 @@ std::vector<Tensor> chain(const Tensor& x, int64_t count, std::vector<Tensor> te
                           std::vector<double> factors) {
   const std::vector<Stage> stages = stages_of(program, tensors, factors);
   std::vector<Tensor> saved;
-  Tensor value = x;
   STD_TORCH_CHECK(x.size(0) == (count + LANES - 1) / LANES && count > 0, "expected the lanes of ", count, " examples");
   for (const Stage& stage : stages) {
-    STD_TORCH_CHECK(stage.inner_residual < int64_t(saved.size()) / SAVED, "expected a residual from a stage before");
-    STD_TORCH_CHECK((stage.head == NO_HEAD) != bool(stage.weight), "expected a weight with a head");
     const bool needs = stage.norm == FIXED || stage.tracking, has = stage.epilogue.mean && stage.epilogue.var;
     STD_TORCH_CHECK(has || (!needs && !stage.epilogue.mean && !stage.epilogue.var), "expected mean and var, or neither");
-    if (stage.flatten) value = flattened(value);
+    const Tensor value = input_of(stage, x, saved);
     const int64_t blocks = value.size(0), channels = stage.weight ? stage.weight->size(0) : value.size(1);
     std::optional<Statistics> statistics;
     if (stage.norm == BATCH) statistics.emplace(blocks, channels, count, stage.epilogue.before);
@@ -127,8 +185,8 @@ std::vector<Tensor> chain(const Tensor& x, int64_t count, std::vector<Tensor> te
     }
     const Epilogue epilogue = stage.with(mean, var, saved);
     const bool alone = epilogue.nothing();
-    value = alone ? (stage.head == NO_HEAD ? torch::stable::clone(y) : y) : epilogue.forward(y);
-    saved.push_back(value);
+    const bool given = stage.head == NO_HEAD && stage.sources.size() == 1;  // somebody else's memory
+    saved.push_back(!alone ? epilogue.forward(y) : given ? torch::stable::clone(y) : y);
     saved.push_back(stage.head == NO_HEAD || alone ? none() : y);
     saved.push_back(mean);
     saved.push_back(var);
@@ -169,8 +227,7 @@ void track(const Tensor& x, int64_t count, std::vector<Tensor> tensors, std::vec
   STD_TORCH_CHECK(saved.size() == stages.size() * SAVED, "expected what `chain` saved");
   for (int64_t i = 0; i < int64_t(stages.size()); ++i) {
     if (stages[i].norm != BATCH || !stages[i].tracking) continue;
-    const Tensor before = i ? saved[(i - 1) * SAVED] : x;
-    const Shape y(stages[i].head ? saved[i * SAVED + 1] : stages[i].flatten ? flattened(before) : before);
+    const Shape y(stages[i].head ? saved[i * SAVED + 1] : input_of(stages[i], x, saved));
     keep(stages[i], saved[i * SAVED + 2], saved[i * SAVED + 3], double(count) * y.plane());
   }
 }
@@ -181,11 +238,63 @@ void add(Tensor& sum, const Tensor& more) {
     return;
   }
   Tensor result = torch::stable::empty_like(sum);
-  const float *a = numbers(sum), *b = numbers(more);
-  float* const out = static_cast<float*>(result.data_ptr());
-  const int64_t count = sum.numel();
-  for (int64_t i = 0; i < count; ++i) out[i] = a[i] + b[i];
+  const vec *a = vectors(sum), *b = vectors(more);
+  vec* const out = written(result);
+  const int64_t blocks = sum.size(0), size = sum.numel() / LANES / blocks;
+  parallel(blocks, [&](int64_t block) {
+    for (int64_t i = block * size; i < (block + 1) * size; ++i) out[i] = a[i] + b[i];
+  });
   sum = result;
+}
+
+// Whether anything in or before each stage needs a gradient; one number more, the last, for the chain's input.
+std::vector<char> needing(const std::vector<Stage>& stages, bool needs_x) {
+  std::vector<char> needs(stages.size() + 1);
+  needs.back() = needs_x;
+  const auto of = [&](int64_t source) { return needs[source < 0 ? stages.size() : source]; };
+  for (std::size_t i = 0; i < stages.size(); ++i) {
+    const Stage& stage = stages[i];
+    needs[i] = stage.needs_gradient || (stage.inner_residual >= 0 && of(stage.inner_residual)) ||
+               std::any_of(stage.sources.begin(), stage.sources.end(), of);
+  }
+  return needs;
+}
+
+// The gradient of a stage's input, where it is wanted, from that of its result. `own` gets those of its tensors,
+// `flowing` that of the residual from within the chain. y: what the epilogue took, if there is a head.
+Tensor through(const Stage& stage, const Epilogue& epilogue, Tensor g, const Tensor& input, const Tensor& behind_head,
+               int64_t count, bool onward, Tensor* own, std::vector<Tensor>& flowing) {
+  std::optional<EpilogueBackward> behind;
+  if (!epilogue.nothing()) {
+    behind.emplace(epilogue, g, stage.head == NO_HEAD ? input : behind_head, count);
+    own[2] = behind->gamma;
+    own[3] = behind->beta;
+    if (stage.inner_residual >= 0) {
+      add(flowing[stage.inner_residual], behind->residual);
+    } else {
+      own[4] = behind->residual;
+    }
+    if (stage.head != CONVOLUTION) g = behind->input();
+  }
+  if (stage.head == NO_HEAD) return g;
+  const Gradient of_block = [&](int64_t block, float* room) -> const float* {
+    if (!behind) return numbers(g) + block * Shape(g).block() * LANES;
+    behind->finish(block, (vec*)room);
+    return room;
+  };
+  const Gradients found =
+      stage.head == CONVOLUTION
+          ? conv2d_backward(of_block, input, *stage.weight, stage.geometry, onward, stage.needs_gradient)
+          : linear_backward(g, input, *stage.weight, onward, stage.needs_gradient);
+  own[0] = found.weight;
+  own[1] = found.bias;
+  return found.input;
+}
+
+// g in the shape of like: images again, where they were flattened.
+Tensor shaped(const Tensor& g, const Tensor& like) {
+  if (g.dim() == like.dim()) return g;
+  return torch::stable::view(g, Numbers(like.sizes().begin(), like.sizes().end()));
 }
 
 // The gradient of x, then those of weight, bias, gamma, beta and the residual from outside for each stage; empty where
@@ -197,56 +306,39 @@ std::vector<Tensor> chain_backward(const Tensor& gradient, const Tensor& x, int6
   const int64_t length = stages.size();
   STD_TORCH_CHECK(int64_t(saved.size()) == length * SAVED && saved[(length - 1) * SAVED].numel() == gradient.numel(),
                   "expected what `chain` saved, and the gradient of its result");
-  std::vector<Tensor> result, flowing;  // flowing[i]: into stage i
+  std::vector<Tensor> result, flowing;  // flowing[i]: into the result of stage i; the last into x
   std::generate_n(std::back_inserter(result), 1 + length * GRADIENTS, none);
   std::generate_n(std::back_inserter(flowing), length + 1, none);
-  flowing[length] = gradient;
-  int64_t first = 0;
-  while (!needs_x && first < length && !stages[first].needs_gradient) ++first;
-  for (int64_t i = length - 1; i >= first; --i) {
+  const auto flow_of = [&](int64_t source) -> Tensor& { return flowing[source < 0 ? length : source]; };
+  flowing[length - 1] = gradient;
+  const std::vector<char> needs = needing(stages, needs_x);
+  for (int64_t i = length - 1; i >= 0; --i) {
     const Stage& stage = stages[i];
-    const Tensor before = i ? saved[(i - 1) * SAVED] : x;
-    const Tensor input = stage.flatten ? flattened(before) : before;
-    const Tensor& y = stage.head == NO_HEAD ? input : saved[i * SAVED + 1];
-    Tensor g = std::exchange(flowing[i + 1], none());
-    Tensor* const own = result.data() + 1 + i * GRADIENTS;
-    const bool onward = i > first || needs_x;
+    Tensor g = std::exchange(flowing[i], none());
+    if (!needs[i]) continue;
+    STD_TORCH_CHECK(g.numel() > 0, "expected a use of every result");
+    const auto need_of = [&](int64_t source) { return bool(needs[source < 0 ? length : source]); };
+    const bool onward = std::any_of(stage.sources.begin(), stage.sources.end(), need_of);
     const Epilogue epilogue = stage.with(saved[i * SAVED + 2], saved[i * SAVED + 3], saved);
-    std::optional<EpilogueBackward> behind;
-    if (!epilogue.nothing()) {
-      behind.emplace(epilogue, g, y, count);
-      own[2] = behind->gamma;
-      own[3] = behind->beta;
-      if (stage.inner_residual >= 0) {
-        add(flowing[stage.inner_residual + 1], behind->residual);
-      } else {
-        own[4] = behind->residual;
+    if (stage.head != NO_HEAD || !epilogue.nothing()) {
+      g = through(stage, epilogue, g, input_of(stage, x, saved), saved[i * SAVED + 1], count, onward,
+                  result.data() + 1 + i * GRADIENTS, flowing);
+    }
+    if (!onward) continue;
+    int64_t channel = 0;
+    for (int64_t source : stage.sources) {
+      const Tensor part = value_of(source, x, saved);
+      if (need_of(source)) {
+        const bool whole = stage.sources.size() == 1;
+        add(flow_of(source), whole ? shaped(g, part) : slice(g, channel, part));
       }
-      if (stage.head != CONVOLUTION) g = behind->input();
+      channel += part.size(1);
     }
-    if (stage.head == CONVOLUTION) {
-      const Gradient of_block = [&](int64_t block, float* room) -> const float* {
-        if (!behind) return numbers(g) + block * Shape(g).block() * LANES;
-        behind->finish(block, (vec*)room);
-        return room;
-      };
-      Gradients found = conv2d_backward(of_block, input, *stage.weight, stage.geometry, onward, stage.needs_gradient);
-      own[0] = found.weight;
-      own[1] = found.bias;
-      g = found.input;
-    } else if (stage.head == LINEAR) {
-      Gradients found = linear_backward(g, input, *stage.weight, onward, stage.needs_gradient);
-      own[0] = found.weight;
-      own[1] = found.bias;
-      g = found.input;
-    }
-    if (!onward) break;
-    if (stage.flatten && before.dim() == 5) {
-      g = torch::stable::view(g, Numbers{before.size(0), before.size(1), before.size(2), before.size(3), LANES});
-    }
-    add(flowing[i], g);
   }
-  if (needs_x) result[0] = length == 1 && stages[0].head == NO_HEAD ? torch::stable::clone(flowing[0]) : flowing[0];
+  if (needs_x) {  // an op may not give back what it was given
+    const bool passed = flowing[length].data_ptr() == gradient.data_ptr();
+    result[0] = passed ? torch::stable::clone(flowing[length]) : flowing[length];
+  }
   return result;
 }
 

@@ -4,78 +4,27 @@ What Python and autograd do between the stages of a small network takes longer t
 forward pass of LeNet on 64 images.
 """
 
-import dataclasses
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
 
 from normlab.kernels.lanes import Lanes, native
-from normlab.kernels.stage import Settings, stage_reference
+from normlab.kernels.program import INPUT, SAVED, Head, Link, Tensors, written
+from normlab.kernels.settings import Settings
+from normlab.kernels.stage import stage_reference
 
-Head = Literal["none", "conv2d", "linear"]
-Tracking = Literal["none", "finite", "always"]
-_HEADS: tuple[Head, ...] = ("none", "conv2d", "linear")
-_NORMS = ("none", "batch", "fixed")
-_TRACKINGS: tuple[Tracking, ...] = ("none", "finite", "always")
-SAVED = 4
-"""Tensors that the native op keeps of each stage; the first is its result."""
 _PLACES = (0, 1, 2, 3, 8)
 """Of the tensors that have gradients: weight, bias, gamma, beta, residual."""
 _KEPT = (4, 5, 6, 7)
 """Of those that a norm keeps: mean, variance and its counts."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Link:
-    """All of one stage in a chain that is no tensor."""
-
-    settings: Settings
-    head: Head
-    flatten: bool = False
-    """Whether its input (N, C, H, W) becomes (N, C * H * W)."""
-    residual: int | None = None
-    """The number of the stage before it whose result is added."""
-    tracking: Tracking = "none"
-    """Whether the running statistics move: not at all, unless the batch holds an inf or NaN, or always."""
-    share: float = 0.0
-    """The batch's share in them; below 0 the cumulative mean."""
-
-    numbers: tuple[int, ...] = dataclasses.field(init=False, repr=False, compare=False)
-    """As chain.cpp reads them, but for whether a gradient is needed."""
-
-    def __post_init__(self) -> None:
-        before, activation, _, *pool = self.settings.numbers
-        numbers = (
-            _HEADS.index(self.head), *self.settings.geometry, before, activation, _NORMS.index(self.settings.norm),
-            *pool, _TRACKINGS.index(self.tracking), -1 if self.residual is None else self.residual, int(self.flatten),
-        )  # fmt: skip
-        object.__setattr__(self, "numbers", numbers)
-
-
-class Tensors(NamedTuple):
-    """The tensors of one stage: as `stage` takes them, then what a batch norm keeps."""
-
-    weight: Tensor | None = None
-    bias: Tensor | None = None
-    gamma: Tensor | None = None
-    beta: Tensor | None = None
-    mean: Tensor | None = None
-    var: Tensor | None = None
-    """Mean and variance: fixed ones, or the running ones that this batch moves."""
-    tracked: Tensor | None = None
-    """The number of batches so far, int64 of shape ()."""
-    nonfinite: Tensor | None = None
-    """The number of batches with an inf or NaN, int64 of shape ()."""
-    residual: Tensor | None = None
-    """Lanes of what is added, where it comes from outside of the chain."""
-    mask: Tensor | None = None
+_SIZE = len(Tensors._fields)
 
 
 def chain(x: Lanes, links: Sequence[Link], tensors: Sequence[Tensors]) -> Lanes:
-    """Stages one after the other, natively; the running statistics among `tensors` move in place.
+    """The result of the last of these stages, natively. The running statistics among `tensors` move in place.
 
     For what `kernels.native` says True of: float32 on the CPU. Differentiable twice.
     """
@@ -136,21 +85,16 @@ class _Chain(Function):
     def forward(
         ctx: Any, x: Tensor, count: int, links: tuple[Link, ...], *flat: Tensor | None
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        size = len(Tensors._fields)
         needed = ctx.needs_input_grad[3:]
-        program: list[int] = []
-        factors: list[float] = []
-        for index, link in enumerate(links):
-            program += link.numbers
-            program.append(int(any(needed[index * size + place] for place in _PLACES)))
-            factors += (link.settings.eps, link.share)
+        stages = range(len(links))
+        program, factors = written(links, [any(needed[at * _SIZE + place] for place in _PLACES) for at in stages])
         given = [_NONE if each is None else each.contiguous() for each in flat]  # a weight may be channels-last
         x = x.contiguous()
         saved = torch.ops.normlab.chain.default(x, count, given, program, factors)
         if any(link.tracking != "none" for link in links):
             torch.ops.normlab.track.default(x, count, given, saved, program, factors)
             if not torch.compiler.is_compiling():  # an op of ours is not known to autograd, nor what it moves
-                kept = [given[index * size + place] for index in range(len(links)) for place in _KEPT]
+                kept = [given[at * _SIZE + place] for at in stages for place in _KEPT]
                 torch.autograd.graph.increment_version([each for each in kept if each is not _NONE])
         ctx.save_for_backward(x, *given, *saved)
         ctx.count, ctx.links, ctx.program, ctx.factors = count, links, program, factors
@@ -167,8 +111,7 @@ class _Chain(Function):
         if g is None:
             return (None,) * len(ctx.needs_input_grad)
         x, *rest = ctx.saved_tensors
-        size = len(Tensors._fields)
-        given, saved = rest[: len(ctx.links) * size], rest[len(ctx.links) * size :]
+        given, saved = rest[: len(ctx.links) * _SIZE], rest[len(ctx.links) * _SIZE :]
         needed = ctx.needs_input_grad
         if torch.is_grad_enabled():
             return _differentiable_gradients(ctx, x, given, g)
@@ -179,7 +122,7 @@ class _Chain(Function):
         result[0] = found[0] if needed[0] else None
         for index in range(len(ctx.links)):
             for number, place in enumerate(_PLACES):
-                if needed[at := 3 + index * size + place]:
+                if needed[at := 3 + index * _SIZE + place]:
                     result[at] = found[1 + index * len(_PLACES) + number]
         return tuple(result)
 
@@ -188,11 +131,11 @@ def _differentiable_gradients(ctx: Any, x: Tensor, given: list[Tensor], g: Tenso
     """The gradients as a composition that can be differentiated again."""
     inputs = [x, None, None, *given]
     wanted = [each for each, need in zip(inputs, ctx.needs_input_grad, strict=True) if need and each is not None]
-    size = len(Tensors._fields)
     values: list[Lanes] = []
-    value = Lanes(x, ctx.count)
     for index, link in enumerate(ctx.links):
-        mine = Tensors(*(each if each.numel() else None for each in given[index * size : (index + 1) * size]))
+        mine = Tensors(*(each if each.numel() else None for each in given[index * _SIZE : (index + 1) * _SIZE]))
+        sources = [x if source == INPUT else values[source].data for source in link.sources]
+        value = Lanes(sources[0] if len(sources) == 1 else torch.cat(sources, 1), ctx.count)
         if link.flatten:
             value = Lanes(value.data.flatten(1, -2), ctx.count)
         statistics = (mine.mean, mine.var) if link.settings.norm == "fixed" else (None, None)
@@ -203,5 +146,5 @@ def _differentiable_gradients(ctx: Any, x: Tensor, given: list[Tensor], g: Tenso
             value, link.settings, mine.weight, mine.bias, mine.gamma, mine.beta, *statistics, added, mask
         )
         values.append(value)
-    found = iter(torch.autograd.grad(value.data, wanted, g, create_graph=True, allow_unused=True))
+    found = iter(torch.autograd.grad(values[-1].data, wanted, g, create_graph=True, allow_unused=True))
     return tuple(next(found) if need else None for need in ctx.needs_input_grad)

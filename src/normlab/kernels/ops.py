@@ -6,6 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from normlab.kernels.program import INPUT, SAVED, Tensors, read
+from normlab.kernels.settings import Pair
+
 _FAKES: dict[str, Callable[..., Any]] = {}
 
 
@@ -43,8 +46,10 @@ def _unpack_backward(gradient: Tensor) -> Tensor:
     return _pack(gradient, None, 1.0, 0.0)
 
 
-def _side(length: int, kernel: int, stride: int, padding: int) -> int:
-    return (length + 2 * padding - kernel) // stride + 1
+def _sides(x: Tensor, window: Sequence[int], stride: Pair, padding: Pair) -> list[int]:
+    """Of what a window gives, moved over lanes of images; nothing where x has features."""
+    each = zip(x.shape[2:-1], window, stride, padding, strict=False)
+    return [(length + 2 * pad - width) // step + 1 for length, width, step, pad in each]
 
 
 @_fake
@@ -52,36 +57,26 @@ def _chain(
     x: Tensor, count: int, tensors: Sequence[Tensor], program: Sequence[int], factors: Sequence[float]
 ) -> list[Tensor]:
     saved: list[Tensor] = []
-    value, lanes = x, x.shape[-1]
-    stages = len(factors) // 2
-    numbers, size = len(program) // stages, len(tensors) // stages
-    for index in range(stages):
-        head, *geometry = program[index * numbers : index * numbers + 5]
-        _, _, norm, pool, *windows = program[index * numbers + 5 : index * numbers + 15]
-        if program[index * numbers + 18]:
+    lanes = x.shape[-1]
+    for index, stage in enumerate(read(program)):
+        sources = [x if source == INPUT else saved[SAVED * source] for source in stage.sources]
+        value = sources[0] if len(sources) == 1 else torch.cat(sources, 1)
+        if stage.flatten:
             value = value.flatten(1, -2)
-        given = tensors[index * size : (index + 1) * size]
+        given = Tensors(*tensors[index * len(Tensors._fields) : (index + 1) * len(Tensors._fields)])
         y = value
-        if head:
-            sides = [
-                _side(value.shape[2 + i], given[0].shape[2 + i], geometry[i], geometry[2 + i])
-                for i in range(value.dim() - 3)
-            ]
-            y = x.new_empty((value.shape[0], given[0].shape[0], *sides, lanes))
-        channels = y.shape[1] if norm == 1 else 0  # statistics of the batch
+        if stage.head:
+            assert given.weight is not None
+            windows = (given.weight.shape[2:], stage.stride, stage.padding)
+            y = x.new_empty((value.shape[0], given.weight.shape[0], *_sides(value, *windows), lanes))
+        channels = y.shape[1] if stage.norm == 1 else 0  # statistics of the batch
         value = y
-        if pool:
-            sides = [_side(y.shape[2 + i], windows[i], windows[2 + i], windows[4 + i]) for i in (0, 1)]
+        if stage.pool:
+            sides = _sides(y, stage.pool_size, stage.pool_stride, stage.pool_padding)
             value = x.new_empty((*y.shape[:2], *sides, lanes))
-        alone = not (
-            norm
-            or pool
-            or any(program[index * numbers + 5 : index * numbers + 7])
-            or given[8].numel()
-            or given[9].numel()
-            or program[index * numbers + 17] >= 0
-        )
-        kept = x.new_empty(0) if alone or not head else y
+        added = [each for each in (given.residual, given.mask) if each is not None and each.numel()]
+        alone = not (stage.norm or stage.pool or stage.before or stage.activation or added or stage.residual >= 0)
+        kept = x.new_empty(0) if alone or not stage.head else y
         saved += [torch.empty_like(value), kept, x.new_empty(channels), x.new_empty(channels)]
     return saved
 
@@ -110,14 +105,14 @@ def _chain_backward(
     needs_x: bool,
 ) -> list[Tensor]:
     found = [torch.empty_like(x) if needs_x else x.new_empty(0)]
-    stages = len(factors) // 2
-    numbers, size = len(program) // stages, len(tensors) // stages
-    for index in range(stages):
-        given = tensors[index * size : (index + 1) * size]
-        needed, norm = program[index * numbers + 19], program[index * numbers + 7]
-        channels = saved[index * 4].shape[1]
-        of_weight = [torch.empty_like(given[0]), x.new_empty(channels)] if needed and given[0].numel() else []
-        found += of_weight or [x.new_empty(0), x.new_empty(0)]
-        found += [x.new_empty(channels if norm else 0) for _ in range(2)]
-        found.append(torch.empty_like(given[8]))
+    for index, stage in enumerate(read(program)):
+        given = Tensors(*tensors[index * len(Tensors._fields) : (index + 1) * len(Tensors._fields)])
+        assert given.weight is not None
+        assert given.residual is not None
+        channels = saved[SAVED * index].shape[1]
+        of_weight = stage.needs_gradient and given.weight.numel()
+        sizes = (given.weight.shape, (channels,)) if of_weight else ((0,), (0,))
+        found += [x.new_empty(size) for size in sizes]
+        found += [x.new_empty(channels if stage.norm else 0) for _ in range(2)]
+        found.append(torch.empty_like(given.residual))
     return found

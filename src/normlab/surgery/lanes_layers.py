@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from normlab.kernels import Lanes, Pool
-from normlab.kernels.stage import Activation
+from normlab.kernels.settings import Activation
 from normlab.surgery import lanes_norm
 from normlab.surgery.lanes_functions import Add, Concatenate, Mean, Rows
 

@@ -5,6 +5,7 @@ from collections import defaultdict
 
 from torch import nn
 
+from normlab.kernels.program import INPUT as CHAIN_INPUT
 from normlab.surgery.hooks import hooked, watched
 from normlab.surgery.lanes_layers import Kind, describe, kind, settings_reader
 from normlab.surgery.lanes_run import Piece, Run
@@ -125,34 +126,38 @@ class Plan:
 
     def _run_from(self, first: int) -> tuple[list[Piece], int, tuple[int, ...]]:
         """The stages of the longest run from a step on, its number of steps, and the values that it takes."""
+        steps = self.steps[first:]
+        last_use = {value: at for at, step in enumerate(steps) for value in step.inputs} | {self._output: len(steps)}
         longest: tuple[list[Piece], int, tuple[int, ...]] = ([], 0, ())
         pieces: list[Piece] = []
-        inputs: list[int] = []
-        made: dict[int, int] = {}  # value to the piece that gives it
-        previous, flatten = -1, False
-        for length, step in enumerate(self.steps[first:], 1):
+        inputs = list(steps[0].inputs[:1])
+        made: dict[int, int] = {each: CHAIN_INPUT for each in inputs}  # value to the piece that gives it
+        flattened: dict[int, int] = {}
+        for length, step in enumerate(steps, 1):
             if isinstance(step.run, Single):
-                if not step.run.flattens or not pieces or step.inputs != (previous,) or flatten:
+                if not (step.run.flattens or step.run.concatenates) or not all(each in made for each in step.inputs):
                     break
-                previous, flatten = step.target, True
-                continue
-            flattened = {each.target for each in self.steps[first : first + length - 1]} - made.keys()
-            if (pieces and step.inputs[0] != previous) or flattened.intersection(step.inputs[1:]):
-                break
-            if not pieces:
-                inputs.append(step.inputs[0])
-            inner = outer = None
-            for residual in step.inputs[1:]:
-                inner = made.get(residual)
-                if inner is None:
-                    outer = len(inputs) - 1
-                    inputs.append(residual)
-            pieces.append(Piece(step.run, flatten, inner, outer))
-            previous, flatten = step.target, False
-            made[previous] = len(pieces) - 1
-            within = {each.target for each in self.steps[first : first + length - 1]}
-            used_later = {each for later in self.steps[first + length :] for each in later.inputs} | {self._output}
-            if not within & used_later:
+                sources = tuple(made[each] for each in step.inputs)
+                if step.run.flattens:
+                    flattened[step.target] = sources[0]
+                else:
+                    made[step.target] = len(pieces)
+                    pieces.append(Piece(None, sources))
+            else:
+                source, *residuals = step.inputs
+                if (source not in made and source not in flattened) or not flattened.keys().isdisjoint(residuals):
+                    break
+                inner = outer = None
+                for residual in residuals:
+                    inner = made.get(residual)
+                    if inner is None or inner == CHAIN_INPUT:
+                        inner, outer = None, len(inputs) - 1
+                        inputs.append(residual)
+                sources = (flattened[source] if source in flattened else made[source],)
+                made[step.target] = len(pieces)
+                pieces.append(Piece(step.run, sources, source in flattened, inner, outer))
+            within = {each.target for each in steps[: length - 1]}
+            if step.target in made and all(last_use.get(each, -1) < length for each in within):
                 longest = (list(pieces), length, tuple(inputs))
         return longest
 

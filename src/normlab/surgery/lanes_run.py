@@ -6,21 +6,24 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from normlab.kernels import Link, Tensors, chain, native
+from normlab.kernels import Lanes, Link, Settings, Tensors, chain, native
+from normlab.kernels.program import INPUT
 from normlab.surgery import lanes_norm
 from normlab.surgery.find import BatchNorm
 from normlab.surgery.lanes_stage import Ready, Shape, Stage, Value
 
 
 class Piece(NamedTuple):
-    """A stage of a run."""
+    """A stage of a run, or a concatenation along the channels."""
 
-    stage: Stage
-    flatten: bool
+    stage: Stage | None
+    sources: tuple[int, ...]
+    """The pieces before it whose results it takes; INPUT is the run's input."""
+    flatten: bool = False
     """Whether its input (N, C, H, W) becomes (N, C * H * W)."""
-    inner: int | None
+    inner: int | None = None
     """The piece before it whose result is its residual."""
-    outer: int | None
+    outer: int | None = None
     """The number, among the run's other inputs, of a residual from outside."""
 
 
@@ -33,8 +36,19 @@ class Kept(NamedTuple):
     nonfinite: Tensor | None
 
 
+class Prepared(NamedTuple):
+    """A piece for one input: all that it is called with, but for dropout's mask."""
+
+    link: Link
+    tensors: Tensors
+    ready: Ready | None
+    """None for a concatenation."""
+    shape: Shape
+    """Of its result."""
+
+
 class Run:
-    """Stages of which each takes what the one before it gives, and nobody but a stage of the run does."""
+    """Stages of which each takes what others before it give, and nobody but the run takes anything but the last."""
 
     def __init__(self, pieces: list[Piece]) -> None:
         self._pieces = pieces
@@ -42,49 +56,61 @@ class Run:
 
     def __call__(self, x: Value, *others: Value) -> Value | None:
         """The last result; None, and nothing is done, where the stages must run one by one."""
-        if type(x.data) is not Tensor or not native(x.data) or not (x.in_lanes or self._pieces[0].stage.head):
+        prepared = self.prepared(x, *others)
+        return None if prepared is None else Value(chain(*prepared))
+
+    def prepared(self, x: Value, *others: Value) -> tuple[Lanes, list[Link], list[Tensors]] | None:
+        """What `kernels.chain` takes, dropouts drawn; None, and nothing is drawn, where it would not serve."""
+        first = self._pieces[0].stage
+        if type(x.data) is not Tensor or not native(x.data) or not (x.in_lanes or (first and first.head)):
             return None
         lanes = x.lanes
-        if lanes is None:
-            return None
-        all_ready = self._ready(lanes.shape, lanes.data)
         residuals = [each.lanes for each in others]
-        if all_ready is None or None in residuals:
+        if lanes is None or None in residuals:
             return None
-        links: list[Link] = []
-        tensors: list[Tensors] = []
-        for number, (piece, ready, kept) in enumerate(all_ready):
-            residual = None if piece.outer is None else residuals[piece.outer]
-            if residual is not None and not ready.takes(residual, lanes.data):
+        found: list[Prepared] = []
+        for number, piece in enumerate(self._pieces):
+            shapes = [lanes.shape if source == INPUT else found[source].shape for source in piece.sources]
+            outer = None if piece.outer is None else residuals[piece.outer]
+            inner = None if piece.inner is None else found[piece.inner].shape
+            prepared = self._prepared(number, piece, shapes, lanes.data, outer, inner)
+            if prepared is None:
                 return None
-            links.append(self._link(number, piece, ready, kept))
-            mean, var, tracked, nonfinite = kept or (ready.mean, ready.var, None, None)
-            tensors.append(
-                Tensors(*ready[1:5], mean, var, tracked, nonfinite, None if residual is None else residual.data)
-            )
-        for number, (piece, ready, _) in enumerate(all_ready):  # now that nothing can fail any more: this draws
-            if (mask := piece.stage.mask(ready, lanes.data)) is not None:
-                tensors[number] = tensors[number]._replace(mask=mask.data)
-        return Value(chain(lanes, links, tensors))
+            found.append(prepared)
+        tensors = [each.tensors for each in found]
+        for number, (piece, each) in enumerate(zip(self._pieces, found, strict=True)):
+            if piece.stage is None or each.ready is None:
+                continue
+            if (mask := piece.stage.mask(each.ready, lanes.data)) is not None:  # nothing can fail now: this draws
+                tensors[number] = each.tensors._replace(mask=mask.data)
+        return lanes, [each.link for each in found], tensors
 
-    def _ready(self, shape: Shape, like: Tensor) -> list[tuple[Piece, Ready, Kept | None]] | None:
-        found: list[tuple[Piece, Ready, Kept | None]] = []
-        for piece in self._pieces:
-            if piece.flatten and len(shape) == 4:
-                shape = (shape[0], math.prod(shape[1:]))
-            ready = piece.stage.ready(shape, like)
-            if ready is None or (piece.inner is not None and found[piece.inner][1].result != ready.shape):
+    def _prepared(
+        self, number: int, piece: Piece, shapes: list[Shape], like: Tensor, outer: Lanes | None, inner: Shape | None
+    ) -> Prepared | None:
+        shape = _side_by_side(shapes)
+        if shape is None:
+            return None
+        if piece.stage is None:
+            return Prepared(self._link(number, piece, None, None), Tensors(), None, shape)
+        if piece.flatten and len(shape) == 4:
+            shape = (shape[0], math.prod(shape[1:]))
+        ready = piece.stage.ready(shape, like)
+        if ready is None or inner not in (None, ready.shape) or (outer is not None and not ready.takes(outer, like)):
+            return None
+        kept = None
+        if ready.norm is not None and ready.norm.training:
+            kept = _kept(ready.norm)
+            if kept is None:
                 return None
-            kept = None
-            if ready.norm is not None and ready.norm.training:
-                kept = _kept(ready.norm)
-                if kept is None:
-                    return None
-            found.append((piece, ready, kept))
-            shape = ready.result
-        return found
+        residual = None if outer is None else outer.data
+        statistics = (ready.mean, ready.var, None, None) if kept is None else kept
+        tensors = Tensors(ready.weight, ready.bias, ready.gamma, ready.beta, *statistics, residual)
+        return Prepared(self._link(number, piece, ready, kept), tensors, ready, ready.result)
 
-    def _link(self, number: int, piece: Piece, ready: Ready, kept: Kept | None) -> Link:
+    def _link(self, number: int, piece: Piece, ready: Ready | None, kept: Kept | None) -> Link:
+        if ready is None:
+            return self._links.setdefault(number, Link(_NOTHING, "none", piece.sources))
         momentum = None if kept is None or ready.norm is None else ready.norm.momentum
         key = (number, id(ready.settings), kept is None, momentum, ready.weight is None)  # settings outlive the plan
         if key not in self._links:
@@ -93,12 +119,24 @@ class Run:
             self._links[key] = Link(
                 ready.settings,
                 "none" if ready.weight is None else "conv2d" if ready.weight.dim() == 4 else "linear",
+                piece.sources,
                 piece.flatten,
                 piece.inner,
                 "none" if kept is None else "always" if torchs else "finite",
                 share,
             )
         return self._links[key]
+
+
+_NOTHING = Settings()
+
+
+def _side_by_side(shapes: list[Shape]) -> Shape | None:
+    """Of several values along the channels; None where they do not fit."""
+    first = shapes[0]
+    if any((each[0], each[2:]) != (first[0], first[2:]) for each in shapes[1:]):
+        return None
+    return (first[0], sum(each[1] for each in shapes), *first[2:]) if len(shapes) > 1 else first
 
 
 def _kept(norm: BatchNorm) -> Kept | None:

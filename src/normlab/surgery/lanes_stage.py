@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from normlab.kernels import Lanes, Settings, pack, serves, stage, unpack
 from normlab.surgery import lanes_norm
 from normlab.surgery.find import BatchNorm
-from normlab.surgery.lanes_functions import Add
+from normlab.surgery.lanes_functions import Add, Concatenate
 from normlab.surgery.lanes_layers import LANEWISE, Pair, activation, conv_padding, pair, pooling
 
 Shape = tuple[int, ...]
@@ -60,6 +60,7 @@ class Single:
         self._in_lanes = LANEWISE.get(type(module))
         self.moves_numbers = self._in_lanes is not None
         self.flattens = type(module) is nn.Flatten and (module.start_dim, module.end_dim) == (1, -1)
+        self.concatenates = type(module) is Concatenate
 
     def __call__(self, *inputs: Value) -> Value:
         """From the values it takes to the one it gives."""
