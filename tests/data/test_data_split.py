@@ -6,6 +6,7 @@ from torch.utils.data import DataLoader, IterableDataset, RandomSampler, TensorD
 
 from normlab.data import Examples, Loaded
 from normlab.errors import NormlabError
+from normlab.kernels import unpack
 
 
 def examples(count: int = 10, dtype: torch.dtype = torch.uint8) -> Examples:
@@ -52,6 +53,18 @@ def test_batches_cover_the_order_and_resume_anywhere(
     resumed = list(data.batches(size, order, start=start))
     assert len(resumed) == max(0, len(whole) - start)
     assert all(torch.equal(a, b) for (a, _), (b, _) in zip(resumed, whole[start:], strict=True))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+@pytest.mark.parametrize("start", [0, 1, 4, 9])
+def test_batches_in_lanes_are_the_same(dtype: torch.dtype, start: int) -> None:
+    data = Examples(torch.randint(0, 256, (37, 2, 3)).to(dtype), torch.arange(37))
+    order = torch.randperm(37)[:35]
+    found, expected = list(data.in_lanes(8, order, start=start)), list(data.batches(8, order, start=start))
+    assert len(found) == len(expected)
+    for (lanes, y), (x, its) in zip(found, expected, strict=True):
+        assert torch.equal(unpack(lanes), x)
+        assert torch.equal(y, its)
 
 
 def test_facts_and_subsets() -> None:

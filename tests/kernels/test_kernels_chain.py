@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from normlab.kernels import Link, Pool, Settings, Tensors, chain, pack, unpack
+from normlab.kernels import Chain, Link, Pool, Settings, Tensors, pack, unpack
 from normlab.kernels.program import INPUT
 from normlab.nn import BatchNorm1d, BatchNorm2d
 
@@ -70,7 +70,7 @@ class Network(nn.Module):
             Tensors(head.weight, head.bias, *norm) for head, norm in zip(self.heads, [*norms, ()], strict=True)
         ]
         tensors[2:2] = [Tensors(), Tensors()]
-        return unpack(chain(pack(x), links, tensors))
+        return unpack(Chain(links, tensors)(pack(x)))
 
 
 def pair(ours=True, momentum=0.1):

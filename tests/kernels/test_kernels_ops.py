@@ -32,7 +32,7 @@ def chained():
         Tensors(),
     ]  # fmt: skip
     tensors = [torch.empty(0) if each is None else each for part in parts for each in part]
-    return tensors, *written(links, [True] * len(links))
+    return tensors, *written(links, [True] * len(links))[1:]
 
 
 def arguments():
@@ -48,6 +48,8 @@ def arguments():
         "chain_backward": [
             (gradient, image, count, tensors, saved, program, factors, needs_x) for needs_x in (True, False)
         ],
+        "cross_entropy": [(lanes(10), count, torch.arange(count) % 10)],
+        "total_norm": [(tensors[:3],)],
         "pack": [
             (torch.randn(5, 3, 2), None, 1.0, 0.0),
             (torch.randint(0, 256, (5, 3), dtype=torch.uint8), torch.tensor([4, 4, 0]), 0.5, -1.0),
@@ -58,7 +60,9 @@ def arguments():
     }
 
 
-NAMES = ["chain", "chain_backward", "pack", "track", "unpack", "unpack_backward", "width"]
+NAMES = [
+    "chain", "chain_backward", "cross_entropy", "pack", "total_norm", "track", "unpack", "unpack_backward", "width"
+]  # fmt: skip
 
 
 def test_every_op_is_tried(native):

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from normlab.errors import NormlabError
+from normlab.kernels import Lanes, pack
 
 _SAMPLE_SEED = 1502  # arbitrary and constant: trials of every seed get the same examples
 
@@ -17,6 +18,10 @@ def _features(x: Tensor, *, own: bool) -> Tensor:
     if x.dtype == torch.uint8:
         return x.to(torch.float32).div_(255)
     return x if own else x.clone()
+
+
+def _slices(count: int, size: int, start: int) -> Iterator[slice]:
+    return (slice(first, first + size) for first in range(start * size, count, size))
 
 
 def check(x: object, y: object, what: str = "examples") -> None:
@@ -100,13 +105,19 @@ class Examples:
         be a view.
         """
         count = len(self) if order is None else len(order)
-        for first in range(start * batch_size, count, batch_size):
-            chosen = slice(first, first + batch_size)
+        for chosen in _slices(count, batch_size, start):
             if order is None:
                 yield _features(self.x[chosen], own=False), self.y[chosen]
             else:
                 rows = order[chosen]
                 yield _features(self.x.index_select(0, rows), own=True), self.y.index_select(0, rows)
+
+    def in_lanes(self, batch_size: int, order: Tensor, *, start: int = 0) -> Iterator[tuple[Lanes, Tensor]]:
+        """The mini-batches of `batches`, gathered, converted and packed in one pass; for uint8 and float32."""
+        scale = 1 / 255 if self.x.dtype == torch.uint8 else 1.0
+        for chosen in _slices(len(order), batch_size, start):
+            rows = order[chosen]
+            yield pack(self.x, rows, scale), self.y.index_select(0, rows)
 
 
 class Loaded:

@@ -4,18 +4,21 @@ import torch
 from torch import Tensor
 
 from normlab.kernels import serving
-from normlab.kernels.chain import chain, stage
+from normlab.kernels.chain import Chain, stage
 from normlab.kernels.lanes import Lanes, native, pack, unpack
+from normlab.kernels.loss import Outcome, cross_entropy
 from normlab.kernels.program import Link, Tensors
 from normlab.kernels.settings import Pool, Settings
 
 __all__ = [
+    "Chain",
     "Lanes",
     "Link",
+    "Outcome",
     "Pool",
     "Settings",
     "Tensors",
-    "chain",
+    "cross_entropy",
     "missing",
     "native",
     "pack",

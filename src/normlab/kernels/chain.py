@@ -4,7 +4,7 @@ What Python and autograd do between the stages of a small network takes longer t
 forward pass of LeNet on 64 images.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.autograd import Function
 
 from normlab.kernels.lanes import Lanes, native
-from normlab.kernels.program import INPUT, SAVED, Head, Link, Tensors, written
+from normlab.kernels.loss import Outcome
+from normlab.kernels.program import INPUT, SAVED, Head, Link, Program, Tensors, written
 from normlab.kernels.settings import Settings
 from normlab.kernels.stage import stage_reference
 
@@ -20,17 +21,75 @@ _PLACES = (0, 1, 2, 3, 8)
 """Of the tensors that have gradients: weight, bias, gamma, beta, residual."""
 _KEPT = (4, 5, 6, 7)
 """Of those that a norm keeps: mean, variance and its counts."""
+_MASK = Tensors._fields.index("mask")
 _SIZE = len(Tensors._fields)
+_NONE = torch.empty(0)
+_NO_MASKS: Mapping[int, Tensor] = {}
 
 
-def chain(x: Lanes, links: Sequence[Link], tensors: Sequence[Tensors]) -> Lanes:
-    """The result of the last of these stages, natively. The running statistics among `tensors` move in place.
+class Chain:
+    """Stages of which each takes what others before it give, on tensors that are theirs; natively, for what
+    `kernels.native` says True of: float32 on the CPU.
 
-    For what `kernels.native` says True of: float32 on the CPU. Differentiable twice.
+    `masks` below are lanes of what a dropout multiplies by, by the number of its stage.
     """
-    flat = [value for each in tensors for value in each]
-    out, _, _ = _Chain.apply(x.data, x.count, tuple(links), *flat)
-    return Lanes(out, x.count)
+
+    def __init__(self, links: Sequence[Link], tensors: Sequence[Tensors]) -> None:
+        """Whether a gradient is wanted is asked of the tensors here; the last stage gives the result."""
+        self._flat: list[Tensor | None] = [value for each in tensors for value in each]
+        self._wanting = [
+            (1 + stage * len(_PLACES) + number, tensor)
+            for stage, each in enumerate(tensors)
+            for number, place in enumerate(_PLACES)
+            if (tensor := each[place]) is not None and tensor.requires_grad
+        ]
+        stages = {(at - 1) // len(_PLACES) for at, _ in self._wanting}
+        self._program = written(links, [each in stages for each in range(len(links))])
+
+    @property
+    def wanting(self) -> list[Tensor]:
+        """The tensors that want a gradient."""
+        return [tensor for _, tensor in self._wanting]
+
+    def __call__(self, x: Lanes, masks: Mapping[int, Tensor] = _NO_MASKS) -> Lanes:
+        """The last result. Moves the running statistics among the tensors in place. Differentiable twice."""
+        out, _, _ = _Chain.apply(x.data, x.count, self._program, *self._given(masks))
+        return Lanes(out, x.count)
+
+    @torch.no_grad()
+    def backpropagate(self, x: Lanes, targets: Tensor, masks: Mapping[int, Tensor] = _NO_MASKS) -> Outcome:
+        """Leave the gradients of the mean cross-entropy in the `grad` of all tensors that want one, in the place of
+        what was there: the numbers of `cross_entropy(chain(x), targets).backward()`, without a graph, which costs a
+        small network as much as its arithmetic.
+
+        Args:
+            x: N examples, contiguous, without gradient. All that wants one is a contiguous leaf.
+            targets: (N,), int64, each the number of a class.
+            masks: see above.
+
+        """
+        given, saved = _run(x.data, x.count, self._program, self._given(masks))
+        outcome, gradient = torch.ops.normlab.cross_entropy.default(saved[-SAVED], x.count, targets)
+        found = torch.ops.normlab.chain_backward.default(
+            gradient, x.data, x.count, given, saved, self._program.numbers, self._program.factors, False
+        )
+        gradients: dict[Tensor, Tensor] = {}
+        for at, tensor in self._wanting:
+            shared = gradients.get(tensor)
+            gradients[tensor] = found[at] if shared is None else shared + found[at]
+        for tensor, its in gradients.items():
+            tensor.grad = its
+        norm = torch.ops.normlab.total_norm.default(list(gradients.values()))
+        loss, correct = outcome.tolist()
+        return Outcome(loss, int(correct), norm.item())
+
+    def _given(self, masks: Mapping[int, Tensor]) -> list[Tensor | None]:
+        if not masks:
+            return self._flat
+        flat = list(self._flat)
+        for stage, mask in masks.items():
+            flat[stage * _SIZE + _MASK] = mask
+        return flat
 
 
 def stage(
@@ -67,13 +126,23 @@ def stage(
     added, factors = (None if each is None else each.data for each in (residual, mask))
     if settings.norm != "fixed":
         mean = var = None
-    out, batch_mean, batch_var = _Chain.apply(
-        x.data, x.count, (Link(settings, head),), weight, bias, gamma, beta, mean, var, None, None, added, factors
-    )
+    tensors = Tensors(weight, bias, gamma, beta, mean, var, residual=added, mask=factors)
+    program = written([Link(settings, head)], [any(each is not None and each.requires_grad for each in tensors)])
+    out, batch_mean, batch_var = _Chain.apply(x.data, x.count, program, *tensors)
     return Lanes(out, x.count), batch_mean, batch_var
 
 
-_NONE = torch.empty(0)
+def _run(x: Tensor, count: int, program: Program, flat: Sequence[Tensor | None]) -> tuple[list[Tensor], list[Tensor]]:
+    """What the native ops are given, and what they save, outside of autograd."""
+    links, numbers, factors = program
+    given = [_NONE if each is None else each.contiguous() for each in flat]  # a weight may be channels-last
+    saved = torch.ops.normlab.chain.default(x, count, given, numbers, factors)
+    if any(link.tracking != "none" for link in links):
+        torch.ops.normlab.track.default(x, count, given, saved, numbers, factors)
+        if not torch.compiler.is_compiling():  # an op of ours is not known to autograd, nor what it moves
+            kept = [given[at * _SIZE + place] for at in range(len(links)) for place in _KEPT]
+            torch.autograd.graph.increment_version([each for each in kept if each is not _NONE])
+    return given, saved
 
 
 class _Chain(Function):
@@ -83,24 +152,15 @@ class _Chain(Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, count: int, links: tuple[Link, ...], *flat: Tensor | None
+        ctx: Any, x: Tensor, count: int, program: Program, *flat: Tensor | None
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        needed = ctx.needs_input_grad[3:]
-        stages = range(len(links))
-        program, factors = written(links, [any(needed[at * _SIZE + place] for place in _PLACES) for at in stages])
-        given = [_NONE if each is None else each.contiguous() for each in flat]  # a weight may be channels-last
         x = x.contiguous()
-        saved = torch.ops.normlab.chain.default(x, count, given, program, factors)
-        if any(link.tracking != "none" for link in links):
-            torch.ops.normlab.track.default(x, count, given, saved, program, factors)
-            if not torch.compiler.is_compiling():  # an op of ours is not known to autograd, nor what it moves
-                kept = [given[at * _SIZE + place] for at in stages for place in _KEPT]
-                torch.autograd.graph.increment_version([each for each in kept if each is not _NONE])
+        given, saved = _run(x, count, program, flat)
         ctx.save_for_backward(x, *given, *saved)
-        ctx.count, ctx.links, ctx.program, ctx.factors = count, links, program, factors
+        ctx.count, ctx.program = count, program
         ctx.set_materialize_grads(False)
         out, _, mean, var = saved[-SAVED:]
-        if links[-1].settings.norm != "batch":
+        if program.links[-1].settings.norm != "batch":
             return out, None, None
         ctx.mark_non_differentiable(mean, var)
         return out, mean, var
@@ -111,16 +171,17 @@ class _Chain(Function):
         if g is None:
             return (None,) * len(ctx.needs_input_grad)
         x, *rest = ctx.saved_tensors
-        given, saved = rest[: len(ctx.links) * _SIZE], rest[len(ctx.links) * _SIZE :]
+        size = len(ctx.program.links) * _SIZE
+        given, saved = rest[:size], rest[size:]
         needed = ctx.needs_input_grad
         if torch.is_grad_enabled():
             return _differentiable_gradients(ctx, x, given, g)
         found = torch.ops.normlab.chain_backward.default(
-            g.contiguous(), x, ctx.count, given, saved, ctx.program, ctx.factors, needed[0]
+            g.contiguous(), x, ctx.count, given, saved, ctx.program.numbers, ctx.program.factors, needed[0]
         )
         result: list[Tensor | None] = [None] * len(needed)
         result[0] = found[0] if needed[0] else None
-        for index in range(len(ctx.links)):
+        for index in range(len(ctx.program.links)):
             for number, place in enumerate(_PLACES):
                 if needed[at := 3 + index * _SIZE + place]:
                     result[at] = found[1 + index * len(_PLACES) + number]
@@ -132,7 +193,7 @@ def _differentiable_gradients(ctx: Any, x: Tensor, given: list[Tensor], g: Tenso
     inputs = [x, None, None, *given]
     wanted = [each for each, need in zip(inputs, ctx.needs_input_grad, strict=True) if need and each is not None]
     values: list[Lanes] = []
-    for index, link in enumerate(ctx.links):
+    for index, link in enumerate(ctx.program.links):
         mine = Tensors(*(each if each.numel() else None for each in given[index * _SIZE : (index + 1) * _SIZE]))
         sources = [x if source == INPUT else values[source].data for source in link.sources]
         value = Lanes(sources[0] if len(sources) == 1 else torch.cat(sources, 1), ctx.count)

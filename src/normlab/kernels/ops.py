@@ -116,3 +116,13 @@ def _chain_backward(
         found += [x.new_empty(channels if stage.norm else 0) for _ in range(2)]
         found.append(torch.empty_like(given.residual))
     return found
+
+
+@_fake
+def _cross_entropy(logits: Tensor, count: int, targets: Tensor) -> tuple[Tensor, Tensor]:
+    return logits.new_empty(2, dtype=torch.float64), torch.empty_like(logits)
+
+
+@_fake
+def _total_norm(tensors: Sequence[Tensor]) -> Tensor:
+    return torch.empty((), dtype=torch.float64, device=tensors[0].device if tensors else None)

@@ -5,8 +5,13 @@ namespace normlab {
 namespace {
 
 template <class T>
-void pack_block(const T* x, const int64_t* index, int64_t count, int64_t features, float scale, float shift,
+void pack_block(const T* x, const int64_t* index, int64_t count, int64_t features, double scale, float shift,
                 int64_t block, vec* out) {
+  const float high = float(scale), low = float(scale - high);
+  const auto scaled = [&](auto value) {  // bytes as if in float64: with scale 1 / 255 what b / 255 gives
+    if constexpr (sizeof(T) == 1) return value * high + (value * low + shift);
+    return value * high + shift;
+  };
   const T* row[LANES];
   for (int64_t lane = 0; lane < LANES; ++lane) {
     const int64_t example = std::min(block * LANES + lane, count - 1);
@@ -19,10 +24,10 @@ void pack_block(const T* x, const int64_t* index, int64_t count, int64_t feature
       for (int i = 0; i < LANES; ++i) tile[lane][i] = row[lane][f + i];
     }
     transpose(tile);
-    for (int i = 0; i < LANES; ++i) out[f + i] = tile[i] * scale + shift;
+    for (int i = 0; i < LANES; ++i) out[f + i] = scaled(tile[i]);
   }
   for (; f < features; ++f) {
-    for (int lane = 0; lane < LANES; ++lane) out[f][lane] = row[lane][f] * scale + shift;
+    for (int lane = 0; lane < LANES; ++lane) out[f][lane] = scaled(float(row[lane][f]));
   }
 }
 
@@ -98,7 +103,7 @@ Tensor unpack_backward(const Tensor& gradient) {
   Tensor out = torch::stable::empty({shape.data(), shape.size()}, torch::headeronly::ScalarType::Float);
   vec* to = written(out);
   parallel(shape[0], [&](int64_t block) {
-    pack_block(from, nullptr, count, features, 1.0f, 0.0f, block, to + block * features);
+    pack_block(from, nullptr, count, features, 1.0, 0.0f, block, to + block * features);
     if ((block + 1) * LANES > count) {
       const vec present = examples_of(block, count);
       for (int64_t f = 0; f < features; ++f) {

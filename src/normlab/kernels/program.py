@@ -93,25 +93,47 @@ class Link:
         object.__setattr__(self, "numbers", (numbers, (len(self.sources), *self.sources)))
 
 
-def written(links: Sequence[Link], needed: Sequence[bool]) -> tuple[list[int], list[float]]:
-    """Program and factors; `needed` says of each stage whether any of its own tensors needs a gradient."""
-    program: list[int] = []
+class Program(NamedTuple):
+    """A chain without its tensors."""
+
+    links: tuple[Link, ...]
+    numbers: list[int]
+    factors: list[float]
+
+
+def written(links: Sequence[Link], needed: Sequence[bool]) -> Program:
+    """`needed` says of each stage whether any of its own tensors needs a gradient."""
+    numbers: list[int] = []
     factors: list[float] = []
     for link, needs in zip(links, needed, strict=True):
         before, after = link.numbers
-        program += (*before, int(needs), *after)
+        numbers += (*before, int(needs), *after)
         factors += (link.settings.eps, link.share)
-    return program, factors
+    return Program(tuple(links), numbers, factors)
 
 
-def read(program: Sequence[int]) -> Iterator[Numbers]:
-    """The stages of a program."""
+def read(numbers: Sequence[int]) -> Iterator[Numbers]:
+    """The stages of a program, from its numbers."""
     at = 0
-    while at < len(program):
-        n = program[at : at + _FIXED]
-        count = program[at + _FIXED]
-        at += _FIXED + 1 + count
+    while at < len(numbers):
+        n = numbers[at : at + _FIXED]
+        first = at + _FIXED + 1
+        at = first + numbers[first - 1]
         yield Numbers(
-            n[0], (n[1], n[2]), (n[3], n[4]), *n[5:9], (n[9], n[10]), (n[11], n[12]), (n[13], n[14]), *n[15:20],
-            tuple(program[at - count : at]),
-        )  # fmt: skip
+            head=n[0],
+            stride=(n[1], n[2]),
+            padding=(n[3], n[4]),
+            before=n[5],
+            activation=n[6],
+            norm=n[7],
+            pool=n[8],
+            pool_size=(n[9], n[10]),
+            pool_stride=(n[11], n[12]),
+            pool_padding=(n[13], n[14]),
+            count_padding=n[15],
+            tracking=n[16],
+            residual=n[17],
+            flatten=n[18],
+            needs_gradient=n[19],
+            sources=tuple(numbers[first:at]),
+        )

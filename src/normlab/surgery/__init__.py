@@ -10,6 +10,7 @@ from normlab.surgery.changes import Changes, Surgery
 from normlab.surgery.dropout import dropout
 from normlab.surgery.freeze import freeze
 from normlab.surgery.keep import keep
+from normlab.surgery.lanes_step import LanesStep, lanes_step
 from normlab.surgery.modes import evaluating
 from normlab.surgery.recalibrate import recalibrate
 from normlab.surgery.reorder import reorder
@@ -23,6 +24,7 @@ _BY_NAME: dict[str, type[Surgery]] = {
 
 __all__ = [
     "Changes",
+    "LanesStep",
     "Surgery",
     "add_bias",
     "dropout",
@@ -30,6 +32,7 @@ __all__ = [
     "freeze",
     "from_plain",
     "keep",
+    "lanes_step",
     "recalibrate",
     "remove_bias",
     "reorder",

@@ -15,15 +15,15 @@ def reads_no_input(hook: Hook) -> Hook:
     return hook
 
 
-def hooked(module: nn.Module) -> bool:
-    """Whether a hook waits for the module to be called, or its forward is replaced."""
+def hooked(module: nn.Module, ignores: object = None) -> bool:
+    """Whether a hook waits for the module to be called, or its forward is replaced, but by what is ignored."""
     own = module.__dict__
     return bool(
         own["_forward_hooks"]
         or own["_forward_pre_hooks"]
         or own["_backward_hooks"]
         or own["_backward_pre_hooks"]
-        or "forward" in own
+        or own.get("forward") is not ignores
     )
 
 

@@ -61,6 +61,9 @@ class Plan:
         """The class of a module whose hooks want it to be called, though it is traced through: no plan serves."""
         self.steps = self._steps()
         self._runs = self._find_runs()
+        length, run, inputs = self._runs.get(0, (0, None, ()))
+        self.whole = run if length == len(self.steps) and inputs == (INPUT,) else None
+        """All steps as one run that takes the input once, where they are."""
         self.has_heads = any(isinstance(step.run, Stage) and step.run.head is not None for step in self.steps)
 
     def report(self) -> tuple[dict[str, str], dict[str, str]]:
@@ -131,7 +134,7 @@ class Plan:
         longest: tuple[list[Piece], int, tuple[int, ...]] = ([], 0, ())
         pieces: list[Piece] = []
         inputs = list(steps[0].inputs[:1])
-        made: dict[int, int] = {each: CHAIN_INPUT for each in inputs}  # value to the piece that gives it
+        made: dict[int, int] = dict.fromkeys(inputs, CHAIN_INPUT)  # value to the piece that gives it
         flattened: dict[int, int] = {}
         for length, step in enumerate(steps, 1):
             if isinstance(step.run, Single):

@@ -1,12 +1,14 @@
 """Stages behind each other as one call: what is done between stages costs a small network as much as they do."""
 
+import functools
 import math
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from normlab.kernels import Lanes, Link, Settings, Tensors, chain, native
+from normlab.kernels import Chain, Lanes, Link, Settings, Tensors, native
 from normlab.kernels.program import INPUT
 from normlab.surgery import lanes_norm
 from normlab.surgery.find import BatchNorm
@@ -47,6 +49,18 @@ class Prepared(NamedTuple):
     """Of its result."""
 
 
+class ReadyRun(NamedTuple):
+    """A run with the tensors that its modules have."""
+
+    chain: Chain
+    drawing: dict[int, Callable[[], Lanes]]
+    """The dropouts at work, by the number of their stage."""
+
+    def masks(self) -> dict[int, Tensor]:
+        """What the dropouts draw; asked once nothing can fail any more."""
+        return {number: draw().data for number, draw in self.drawing.items()}
+
+
 class Run:
     """Stages of which each takes what others before it give, and nobody but the run takes anything but the last."""
 
@@ -56,36 +70,45 @@ class Run:
 
     def __call__(self, x: Value, *others: Value) -> Value | None:
         """The last result; None, and nothing is done, where the stages must run one by one."""
-        prepared = self.prepared(x, *others)
-        return None if prepared is None else Value(chain(*prepared))
+        lanes = self._lanes(x)
+        ready = None if lanes is None else self.ready(lanes.shape, lanes.data, [each.lanes for each in others])
+        return None if lanes is None or ready is None else Value(ready.chain(lanes, ready.masks()))
 
-    def prepared(self, x: Value, *others: Value) -> tuple[Lanes, list[Link], list[Tensors]] | None:
-        """What `kernels.chain` takes, dropouts drawn; None, and nothing is drawn, where it would not serve."""
+    def _lanes(self, x: Value) -> Lanes | None:
         first = self._pieces[0].stage
-        if type(x.data) is not Tensor or not native(x.data) or not (x.in_lanes or (first and first.head)):
+        starts = x.in_lanes or (first is not None and first.head is not None)
+        return x.lanes if type(x.data) is Tensor and native(x.data) and starts else None
+
+    def ready(self, shape: Shape, like: Tensor, residuals: Sequence[Lanes | None] = ()) -> "ReadyRun | None":
+        """For inputs of a shape (N, *F) and of `like`'s dtype, as the modules are now; None where the stages must
+        run one by one.
+        """
+        prepared = self._prepare(shape, like, residuals)
+        if prepared is None:
             return None
-        lanes = x.lanes
-        residuals = [each.lanes for each in others]
-        if lanes is None or None in residuals:
+        chain = Chain([each.link for each in prepared], [each.tensors for each in prepared])
+        drawing: dict[int, Callable[[], Lanes]] = {
+            number: functools.partial(piece.stage.mask, each.ready, like)
+            for number, (piece, each) in enumerate(zip(self._pieces, prepared, strict=True))
+            if piece.stage is not None and each.ready is not None and piece.stage.drops
+        }
+        return ReadyRun(chain, drawing)
+
+    def _prepare(self, shape: Shape, like: Tensor, residuals: Sequence[Lanes | None]) -> list[Prepared] | None:
+        if None in residuals:
             return None
         found: list[Prepared] = []
         for number, piece in enumerate(self._pieces):
-            shapes = [lanes.shape if source == INPUT else found[source].shape for source in piece.sources]
+            shapes = [shape if source == INPUT else found[source].shape for source in piece.sources]
             outer = None if piece.outer is None else residuals[piece.outer]
             inner = None if piece.inner is None else found[piece.inner].shape
-            prepared = self._prepared(number, piece, shapes, lanes.data, outer, inner)
+            prepared = self._prepared_piece(number, piece, shapes, like, outer, inner)
             if prepared is None:
                 return None
             found.append(prepared)
-        tensors = [each.tensors for each in found]
-        for number, (piece, each) in enumerate(zip(self._pieces, found, strict=True)):
-            if piece.stage is None or each.ready is None:
-                continue
-            if (mask := piece.stage.mask(each.ready, lanes.data)) is not None:  # nothing can fail now: this draws
-                tensors[number] = each.tensors._replace(mask=mask.data)
-        return lanes, [each.link for each in found], tensors
+        return found
 
-    def _prepared(
+    def _prepared_piece(
         self, number: int, piece: Piece, shapes: list[Shape], like: Tensor, outer: Lanes | None, inner: Shape | None
     ) -> Prepared | None:
         shape = _side_by_side(shapes)
@@ -104,8 +127,8 @@ class Run:
             if kept is None:
                 return None
         residual = None if outer is None else outer.data
-        statistics = (ready.mean, ready.var, None, None) if kept is None else kept
-        tensors = Tensors(ready.weight, ready.bias, ready.gamma, ready.beta, *statistics, residual)
+        mean, var, tracked, nonfinite = kept or (ready.mean, ready.var, None, None)
+        tensors = Tensors(*ready[1:5], mean, var, tracked, nonfinite, residual)
         return Prepared(self._link(number, piece, ready, kept), tensors, ready, ready.result)
 
     def _link(self, number: int, piece: Piece, ready: Ready | None, kept: Kept | None) -> Link:

@@ -148,10 +148,14 @@ class Stage:
             settings, weight, bias, gamma, beta, mean, var, norm if mode == "batch" else None, positions, full
         )
 
-    def mask(self, ready: Ready, like: Tensor) -> Lanes | None:
-        """What the stage's dropout, if there is one at work, multiplies by: the layer itself is asked."""
-        if self._dropout is None or not self._dropout.training:
-            return None
+    @property
+    def drops(self) -> bool:
+        """Whether a dropout is at work in it."""
+        return self._dropout is not None and self._dropout.training
+
+    def mask(self, ready: Ready, like: Tensor) -> Lanes:
+        """What the stage's dropout multiplies by: the layer itself is asked."""
+        assert self._dropout is not None
         return pack(self._dropout(like.new_ones(ready.shape)))
 
     def _in_lanes(self, x: Lanes | None, residual: Lanes | None, adds: bool) -> Lanes | None:
@@ -160,7 +164,8 @@ class Stage:
         ready = self.ready(x.shape, x.data)
         if ready is None or (residual is not None and not ready.takes(residual, x.data)):
             return None
-        y, mean, var = stage(x, *ready[:7], residual, self.mask(ready, x.data))
+        mask = self.mask(ready, x.data) if self.drops else None
+        y, mean, var = stage(x, *ready[:7], residual, mask)
         if ready.norm is not None and mean is not None and var is not None:
             lanes_norm.track(ready.norm, x.count * ready.positions, mean, var)
         return y

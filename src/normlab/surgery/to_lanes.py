@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from normlab.kernels import Lanes, missing, serves, unpack
 from normlab.norms.standardize import transformed
 from normlab.surgery.changes import Changes
-from normlab.surgery.hooks import hooked_everywhere
+from normlab.surgery.hooks import hooked, hooked_everywhere
 from normlab.surgery.lanes_plan import Plan
+from normlab.surgery.lanes_run import Run
 from normlab.surgery.lanes_stage import Value
 from normlab.surgery.lanes_trace import Flow, Unsafe
 
@@ -65,6 +66,15 @@ class LanesForward:
             self._plan = Plan(self._flow)
         return self._plan
 
+    @property
+    def whole(self) -> Run | None:
+        """All of the owner as one run, where it is one and no hook is in the way."""
+        if _disturbed() or hooked(self._owner, ignores=self):
+            return None
+        with contextlib.suppress(Unsafe):
+            return None if self.plan.hooked else self.plan.whole
+        return None
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """What the owner's class would return."""
         if len(args) == 1 and not kwargs and _may_run(args[0]):
@@ -86,7 +96,12 @@ def _may_run(x: object) -> bool:
     data = x.data if isinstance(x, Lanes) else x
     if type(data) is not Tensor or data.dim() < 2 or not len(data) or not serves(data):
         return False
-    return not (
+    return not _disturbed()
+
+
+def _disturbed() -> bool:
+    """Whether somebody wants to see every module called, or every operation of torch."""
+    return (
         torch.compiler.is_compiling()
         or torch._C._get_tracing_state() is not None
         or torch.is_autocast_enabled("cpu")

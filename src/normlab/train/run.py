@@ -7,11 +7,11 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from normlab import models
 from normlab.data import Dataset, Examples, Loaded
 from normlab.errors import NormlabError
+from normlab.kernels import Lanes, native
 from normlab.store import Epoch, Precise, Recipe, Record, Result, Timing, trial_id
 from normlab.store.record import NonFinite
 from normlab.store.trial import machine, versions
@@ -20,9 +20,10 @@ from normlab.train.device import resolve, threads
 from normlab.train.evaluate import BATCH, evaluate, evaluate_precisely, finite
 from normlab.train.observer import Interrupted, Observer
 from normlab.train.optimizer import learning_rate, make_optimizer
-from normlab.train.prepare import Say, dataset_of, logits_of, prepare, to_device
+from normlab.train.prepare import Say, dataset_of, prepare, to_device
 from normlab.train.probing import Probing
 from normlab.train.progress import WARMUP_STEPS, Progress, Sums
+from normlab.train.step import Step
 
 
 def train(
@@ -142,8 +143,8 @@ class _Run:
         recipe, progress, sums = self.recipe, self.progress, self.progress.sums
         epoch = len(progress.epochs)
         steps_per_epoch = self._steps_per_epoch() or 1
-        parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
-        batches = self._training_batches(streams, epoch, sums.steps)
+        step = Step(self.model, recipe)
+        batches = self._training_batches(streams, epoch, sums.steps, step.takes_lanes)
         clock = time.perf_counter()
         while True:
             if self.stop():
@@ -152,27 +153,24 @@ class _Run:
             streams.at(epoch, sums.steps)
             if self.probing.look(self.model, progress):
                 streams.at(epoch, sums.steps)  # again: what the probes drew is no use of the run's
+                step = Step(self.model, recipe)
             if (batch := next(batches, None)) is None:
                 return
             x, y = batch
-            logits = logits_of(self.model, x, recipe)
-            loss = cross_entropy(logits, y)
-            if not math.isfinite(value := loss.item()):
+            outcome = step(x, y)
+            if not math.isfinite(outcome.loss):
                 progress.nonfinite = NonFinite(epoch=epoch + 1, step=sums.steps + 1)
                 return
             rate = learning_rate(recipe, epoch * steps_per_epoch + sums.steps, recipe.epochs * steps_per_epoch)
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
-            self.optimizer.zero_grad()
-            loss.backward()
-            gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-            sums.gradient_norm += torch.nn.utils.get_total_norm(gradients).item()
+            sums.gradient_norm += outcome.gradient_norm
             self.optimizer.step()
             sums.steps += 1
             progress.steps += 1
             sums.examples += len(y)
-            sums.loss += value * len(y)
-            sums.correct += int((logits.argmax(1) == y).sum())
+            sums.loss += outcome.loss * len(y)
+            sums.correct += outcome.correct
             self.steps_here += 1
             before, clock = clock, time.perf_counter()
             progress.count(clock - before, len(y), warm=self.steps_here > WARMUP_STEPS)
@@ -197,8 +195,8 @@ class _Run:
         )
 
     def _training_batches(
-        self, streams: models.DropoutStreams, epoch: int, start: int
-    ) -> Iterator[tuple[Tensor, Tensor]]:
+        self, streams: models.DropoutStreams, epoch: int, start: int, in_lanes: bool
+    ) -> Iterator[tuple[Tensor | Lanes, Tensor]]:
         """Shuffled by (seed, epoch) alone; a user's loader draws from the streams of the epoch and its steps."""
         split, seed = self.dataset.train, self.recipe.seed
         if isinstance(split, Loaded):
@@ -208,6 +206,8 @@ class _Run:
                 next(batches, None)
         else:
             order = torch.randperm(len(split), generator=models.generator(seed, "shuffle", epoch))
+            if in_lanes and native(split.x):
+                return split.in_lanes(self.recipe.batch_size, order, start=start)
             batches = split.batches(self.recipe.batch_size, order, start=start)
         return map(self._placed, batches)
 
