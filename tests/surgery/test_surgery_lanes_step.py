@@ -16,9 +16,8 @@ pytestmark = pytest.mark.skipif(serving.looked_up().name != "native", reason="th
 
 WHOLE = [
     "lenet", "lenet-relu", "lenet-none", "lenet-tanh", "mlp", "inception", "resnet8", "resnet", "shared", "ordered",
-    "settings",
 ]  # fmt: skip
-"""Networks of the zoo that are one run."""
+"""Networks of the zoo that are one run, and do nothing that a chain cannot."""
 
 
 def batch(count: int, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -45,7 +44,7 @@ def state(model: nn.Module) -> list[Tensor]:
 
 
 def test_which_networks_are_one_run() -> None:
-    assert [name for name in ZOO if lanes_step(network(name)) is not None] == WHOLE
+    assert [name for name in ZOO if lanes_step(network(name)) is not None] == [*WHOLE, "settings"]
 
 
 @pytest.mark.parametrize("name", WHOLE)
@@ -136,6 +135,11 @@ def test_what_only_autograd_does(change: Callable[[Tensor], object]) -> None:
     assert the_step(model)(pack(x), y) is None
     assert all(each.grad is None for each in model.parameters())
     assert all(torch.equal(*pair) for pair in zip(buffers, model.buffers(), strict=True)), "nothing was done"
+
+
+def test_a_norm_that_keeps_its_own_way() -> None:
+    x, y = batch(20)
+    assert the_step(network("settings"))(pack(x), y) is None
 
 
 def test_a_weight_of_another_layout() -> None:

@@ -215,25 +215,25 @@ Tensor Epilogue::forward(const Tensor& y) const {
   vec* const to_all = written(result);
   parallel(shape.blocks, [&](int64_t block) {
     vec* const room = scratch<3>(shape.plane());
-    for (int64_t channel = 0; channel < shape.channels; ++channel) {
-      const int64_t at = (block * shape.channels + channel) * shape.plane();
-      vec* const to = to_all + (block * shape.channels + channel) * height * width;
-      const float scale = a.scale[channel], shift = a.shift[channel];
-      groups(*this, shape, height, [&](const Group& group) {
-        const int64_t first = at + group.begin * shape.width, count = (group.end - group.begin) * shape.width;
-        vec* const active = pool ? room : to;
-        const vec* const from = apply(before, all + first, active, count);
-        with_activation(activation, [&](auto kind) {
+    with_activation(activation, [&](auto kind) {  // out here: of features a channel has a single vector
+      for (int64_t channel = 0; channel < shape.channels; ++channel) {
+        const int64_t at = (block * shape.channels + channel) * shape.plane();
+        vec* const to = to_all + (block * shape.channels + channel) * height * width;
+        const float scale = a.scale[channel], shift = a.shift[channel];
+        groups(*this, shape, height, [&](const Group& group) {
+          const int64_t first = at + group.begin * shape.width, count = (group.end - group.begin) * shape.width;
+          vec* const active = pool ? room : to;
+          const vec* const from = apply(before, all + first, active, count);
           if (added) {
             each(count, [&](int64_t i) { active[i] = activate<kind>(from[i] * scale + shift + added[first + i]); });
           } else {
             each(count, [&](int64_t i) { active[i] = activate<kind>(from[i] * scale + shift); });
           }
+          if (factors) each(count, [&](int64_t i) { active[i] *= factors[first + i]; });
+          if (pool) normlab::pool(*this, shape, group, width, active, to);
         });
-        if (factors) each(count, [&](int64_t i) { active[i] *= factors[first + i]; });
-        if (pool) normlab::pool(*this, shape, group, width, active, to);
-      });
-    }
+      }
+    });
   });
   return result;
 }
@@ -258,24 +258,24 @@ EpilogueBackward::EpilogueBackward(const Epilogue& e, const Tensor& gradient, co
   parallel(shape.blocks, [&](int64_t block) {
     vec* const active = scratch<3>(4 * plane);
     vec *const slope = active + plane, *const unpooled = slope + plane, *const normed = unpooled + plane;
-    for (int64_t channel = 0; channel < channels; ++channel) {
-      const int64_t at = (block * channels + channel) * plane;
-      const vec* const g_plane = g_all + (block * channels + channel) * shape_out.plane();
-      const float scale = a.scale[channel], shift = a.shift[channel], middle = middle_[channel];
-      vec sum{}, product{};
-      groups(e, shape, shape_out.height, [&](const Group& group) {
-        const int64_t first = at + group.begin * shape.width, here = (group.end - group.begin) * shape.width;
-        const vec* const from = apply(e.before, all + first, normed, here);
-        vec* const z = z_all + first;
-        const auto flow = [&](const vec* g, const auto& slope_at) {
-          each(here, [&](int64_t i) {
-            const vec value = g[i] * slope_at(i);
-            z[i] = value;
-            sum += value;
-            product += value * (from[i] - middle);
-          });
-        };
-        with_activation(e.activation, [&](auto kind) {
+    with_activation(e.activation, [&](auto kind) {
+      for (int64_t channel = 0; channel < channels; ++channel) {
+        const int64_t at = (block * channels + channel) * plane;
+        const vec* const g_plane = g_all + (block * channels + channel) * shape_out.plane();
+        const float scale = a.scale[channel], shift = a.shift[channel], middle = middle_[channel];
+        vec sum{}, product{};
+        groups(e, shape, shape_out.height, [&](const Group& group) {
+          const int64_t first = at + group.begin * shape.width, here = (group.end - group.begin) * shape.width;
+          const vec* const from = apply(e.before, all + first, normed, here);
+          vec* const z = z_all + first;
+          const auto flow = [&](const vec* g, const auto& slope_at) {
+            each(here, [&](int64_t i) {
+              const vec value = g[i] * slope_at(i);
+              z[i] = value;
+              sum += value;
+              product += value * (from[i] - middle);
+            });
+          };
           if (!added && !factors && (!e.pool || (e.pool == 1 && e.tiles()))) {
             if (e.pool) unpool_tiles(e, shape, group, shape_out.width, g_plane, unpooled);
             return flow(e.pool ? unpooled : g_plane,
@@ -290,14 +290,14 @@ EpilogueBackward::EpilogueBackward(const Epilogue& e, const Tensor& gradient, co
           if (e.pool) unpool(e, shape, group, shape_out.width, g_plane, active, unpooled);
           flow(e.pool ? unpooled : g_plane, [&](int64_t i) { return slope[i]; });
         });
-      });
-      if (e.pool && e.tiles() && shape.height % e.size[0]) {  // rows that no window holds
-        const int64_t first = shape_out.height * e.size[0] * shape.width;
-        each(plane - first, [&](int64_t i) { z_all[at + first + i] = vec{}; });
+        if (e.pool && e.tiles() && shape.height % e.size[0]) {  // rows that no window holds
+          const int64_t first = shape_out.height * e.size[0] * shape.width;
+          each(plane - first, [&](int64_t i) { z_all[at + first + i] = vec{}; });
+        }
+        sums[block * channels + channel] = lane_sum(sum);
+        products[block * channels + channel] = lane_sum(product);
       }
-      sums[block * channels + channel] = lane_sum(sum);
-      products[block * channels + channel] = lane_sum(product);
-    }
+    });
   });
 
   if (e.residual) residual = e.mean || e.before ? z_ : torch::stable::clone(z_);

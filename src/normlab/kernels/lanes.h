@@ -191,14 +191,26 @@ inline vec examples_of(int64_t block, int64_t count) {
   return mask;
 }
 
-// Lane i + half onto lane i, until one is left: a fixed order.
-inline double lane_sum(vec x) {
-  double sums[LANES];
-  UNROLL for (int lane = 0; lane < LANES; ++lane) sums[lane] = x[lane];
-  UNROLL for (int half = LANES / 2; half; half /= 2) {
-    UNROLL for (int lane = 0; lane < half; ++lane) sums[lane] += sums[lane + half];
+template <int COUNT>
+struct Doubles {
+  typedef double type __attribute__((vector_size(8 * COUNT)));
+};
+
+// Number i + half onto number i, until one is left: a fixed order.
+template <int COUNT, std::size_t... I>
+inline double folded(typename Doubles<COUNT>::type x, std::index_sequence<I...>) {
+  if constexpr (COUNT == 1) {
+    return x[0];
+  } else {
+    constexpr int HALF = COUNT / 2;
+    const typename Doubles<HALF>::type low = __builtin_shufflevector(x, x, int(I)...);
+    const typename Doubles<HALF>::type high = __builtin_shufflevector(x, x, int(I + HALF)...);
+    return folded<HALF>(low + high, std::make_index_sequence<HALF / 2>{});
   }
-  return sums[0];
+}
+
+inline double lane_sum(vec x) {
+  return folded<LANES>(__builtin_convertvector(x, Doubles<LANES>::type), std::make_index_sequence<LANES / 2>{});
 }
 
 template <int HALF, std::size_t... I>
