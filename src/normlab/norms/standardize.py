@@ -62,6 +62,22 @@ def normalize_by_batch(
     return y, BatchStatistics(elements, mean, unbiased_var, _finite(unbiased_var))
 
 
+def measure(x: Tensor, mask: Tensor | None, exact: bool = False) -> tuple[Tensor, Tensor, BatchStatistics]:
+    """The deviations of x (N, C, *spatial), 0 where masked, and its biased variance (C,), for compositions that
+    autograd differentiates; and the statistics. `exact` as in `deviations`.
+    """
+    kept = None
+    if mask is not None:
+        x, mask = cut(x, mask)
+        kept = mask.to(accumulator(x))
+    mean, squares, centered = deviations(x, kept, exact)
+    elements = values_per_channel(x) if kept is None else count(x, kept)
+    divisor = count(x, kept)
+    unbiased_var = (squares / (divisor - 1).clamp(min=1)).detach()
+    batch = BatchStatistics(elements, mean.detach(), unbiased_var, _finite(unbiased_var))
+    return centered, squares / divisor.clamp(min=1), batch
+
+
 def normalize_by(
     x: Tensor,
     mean: Tensor,
