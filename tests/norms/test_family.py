@@ -30,15 +30,16 @@ def test_agrees_with_the_plain_formula(name, shape, layout, dtype):
     y, expected = function(layout(given[0]), *given[1:]), formula(*twins)
     assert y.dtype == dtype
     # One value has no deviation: sqrt(eps) takes its place, and magnifies the rounding of the mean.
-    assert_close(y, expected, scale=100 if name == "instance" and len(shape) == 2 else 1, what="y")
+    scale = 100 if name == "instance" and len(shape) == 2 else 1
+    assert_close(y, expected, scale=scale, what="y")
     g = torch.randn(shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     found = torch.autograd.grad(y, given, g.to(dtype))
     wanted = torch.autograd.grad(expected, twins, g.to(dtype).double())
     for what, actual, twin in zip(("x", "weight", "bias"), found, wanted, strict=True):
-        assert_close(actual, twin, scale=8, what=f"gradient of {what}")
+        assert_close(actual, twin, scale=8 * scale, what=f"gradient of {what}")
 
 
-@pytest.mark.parametrize("shape", [(7, 6), (3, 6, 2)])
+@pytest.mark.parametrize("shape", [(5, 6), (3, 6, 2)])
 @pytest.mark.parametrize("name", family.FUNCTIONS)
 def test_derivatives_of_first_and_second_order(name, shape):
     function, _ = family.FUNCTIONS[name]
