@@ -91,6 +91,8 @@ class _BatchNorm(Shaped, nn.modules.batchnorm._BatchNorm):
     mask empties does not count for momentum=None. `torch.jit.script`, deprecated, does not take the layer.
     """
 
+    absorbs_bias: ClassVar[bool] = True
+    """Whether adding a constant to a channel of x changes nothing in training."""
     nonfinite_batches: Tensor
 
     def __init__(

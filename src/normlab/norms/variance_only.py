@@ -16,6 +16,8 @@ Source: Ioffe & Szegedy 2015, arXiv 1502.03167, algorithm 1 without its subtract
     batch normalization (Salimans & Kingma 2016, arXiv 1602.07868, section 4).
 """
 
+from typing import ClassVar
+
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -65,6 +67,8 @@ def _scale(
 
 class _VarianceOnly(_BatchNorm):
     """As BatchNorm."""
+
+    absorbs_bias: ClassVar = False
 
     def _by_batch(self, input: Tensor, mask: Tensor | None) -> Tensor:
         y, batch = _by_batch(input, self.weight, self.bias, mask, self.eps)
