@@ -64,3 +64,11 @@ def test_a_mask_for_all_examples_is_cut_with_them():
     expected, *_ = ghost_batch_norm(x[..., ::2], training=True, ghost_size=3)
     assert_close(y[..., ::2], expected)
     assert (y[..., 1] == 0).all()
+
+
+def test_in_half_precision_too_a_part_that_is_not_finite_stops_all():
+    layer, x = nn.GhostBatchNorm1d(4, ghost_size=3).bfloat16(), draw(9, 3).bfloat16()
+    x[0, 0, 0] = float("nan")
+    layer(x)
+    assert (layer.running_mean == 0).all()
+    assert (layer.running_var == 1).all()

@@ -16,8 +16,8 @@ unbiased one (divided by N - 1), as in torch. The variance is the mean of square
 E[x^2] - E[x]^2 would cancel where the mean is large beside the deviation.
 
 Over: the batch and all positions; each channel by itself.
-Cost: forward 2 readings of x (mean, then deviations) and 1 writing of y beside the input's; backward 2 readings of
-    x and of the gradient and 1 writing.
+Cost: forward 3 readings of x (mean, variance, result) and 1 writing of y; backward 2 readings of x and of the
+    gradient and 1 writing.
 When: in convolutional and fully connected networks with batches of about 16 or more. Not where batches are tiny,
     examples of a batch resemble each other, or lengths vary: there take group or layer norm, or renormalization.
 Source: Ioffe & Szegedy 2015, arXiv 1502.03167, section 3, algorithms 1 and 2.
@@ -92,7 +92,7 @@ class _BatchNorm(Shaped, nn.modules.batchnorm._BatchNorm):
     """
 
     absorbs_bias: ClassVar[bool] = True
-    """Whether adding a constant to a channel of x changes nothing in training."""
+    """Whether a constant added to a channel of x, and to its running mean, changes nothing."""
     nonfinite_batches: Tensor
 
     def __init__(

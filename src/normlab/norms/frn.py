@@ -28,7 +28,8 @@ from torch import Tensor, nn
 
 from normlab.norms.batch import Channels
 from normlab.norms.channels import accumulator, affine, cast, column, inverse_std
-from normlab.norms.shapes import Shaped1d, Shaped2d, Shaped3d, StatelessNorm, check_eps, check_tensors
+from normlab.norms.shapes import Shaped1d, Shaped2d, Shaped3d, check_eps, check_tensors
+from normlab.norms.stateless import ExampleNorm
 
 
 def filter_response_norm(
@@ -56,7 +57,7 @@ def filter_response_norm(
     return y.to(x.dtype)
 
 
-class _FilterResponseNorm(StatelessNorm):
+class _FilterResponseNorm(ExampleNorm):
     """See `functional.filter_response_norm`; weight, bias and, with `tlu`, threshold are (C,)."""
 
     def __init__(
@@ -70,9 +71,7 @@ class _FilterResponseNorm(StatelessNorm):
         tlu: bool = True,
         learn_eps: bool = False,
     ) -> None:
-        check_eps(eps)
-        super().__init__(num_features, affine, device=device, dtype=dtype)
-        self.eps = eps
+        super().__init__(num_features, eps, affine, device=device, dtype=dtype)
         self.threshold = nn.Parameter(torch.zeros(num_features, device=device, dtype=dtype)) if tlu else None
         self.learned_eps = nn.Parameter(torch.full((1,), 1e-4, device=device, dtype=dtype)) if learn_eps else None
 
@@ -81,7 +80,7 @@ class _FilterResponseNorm(StatelessNorm):
         return filter_response_norm(input, self.weight, self.bias, self.threshold, eps=eps)
 
     def extra_repr(self) -> str:
-        return f"{self.num_features}, eps={self.eps}, affine={self.affine}, tlu={self.threshold is not None}"
+        return f"{super().extra_repr()}, tlu={self.threshold is not None}"
 
 
 class FilterResponseNorm1d(_FilterResponseNorm, Shaped1d):

@@ -10,7 +10,7 @@ example takes part, so that training and evaluation are the same and the batch m
 images a step it does about as well as with 32.
 
 Over: the channels of a group and all positions; each example by itself.
-Cost: forward 2 readings of x and 1 writing of y; backward 2 readings of x and of the gradient and 1 writing.
+Cost: forward 3 readings of x and 1 writing of y; backward 2 readings of x and of the gradient and 1 writing.
 When: in convolutional networks with small batches, for detection and video. With large batches batch normalization is
     a little better. Not with one channel a group behind a linear layer: one value has no variance.
 Source: Wu & He 2018, arXiv 1803.08494, section 3.

@@ -10,7 +10,7 @@ image. For recognition it often throws away what matters: how strongly a feature
 example takes part, and training and evaluation are the same.
 
 Over: all positions; each channel of each example by itself.
-Cost: forward 2 readings of x and 1 writing of y; backward 2 readings of x and of the gradient and 1 writing.
+Cost: forward 3 readings of x and 1 writing of y; backward 2 readings of x and of the gradient and 1 writing.
 When: for style transfer and image generation. Not for classification, and not without positions: inputs (N, C) have
     one value in each channel.
 Source: Ulyanov, Vedaldi & Lempitsky 2016, arXiv 1607.08022, section 2.

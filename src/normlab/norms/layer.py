@@ -11,19 +11,19 @@ number for each channel, as in batch normalization. (`torch.nn.LayerNorm` normal
 one number for each position there too; for inputs (N, C) the two are the same.)
 
 Over: all channels and positions; each example by itself.
-Cost: forward 2 readings of x and 1 writing of y; backward 2 readings of x and of the gradient and 1 writing.
+Cost: forward 3 readings of x and 1 writing of y; backward 2 readings of x and of the gradient and 1 writing.
 When: in transformers and recurrent networks, with small batches or sequences of different lengths. In convolutional
     networks batch and group normalization mostly do better.
 Source: Ba, Kiros & Hinton 2016, arXiv 1607.06450, section 3; over positions too, section 6.7.
 """
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from normlab.norms.batch import Channels
 from normlab.norms.group import group_norm
-from normlab.norms.shapes import Shaped1d, Shaped2d, Shaped3d, StatelessNorm, check_eps
+from normlab.norms.shapes import Shaped1d, Shaped2d, Shaped3d
+from normlab.norms.stateless import ExampleNorm
 
 
 def layer_norm(
@@ -37,26 +37,11 @@ def layer_norm(
     return group_norm(x, 1, weight, bias, eps=eps)
 
 
-class _LayerNorm(StatelessNorm):
+class _LayerNorm(ExampleNorm):
     """See `functional.layer_norm`; weight and bias (C,), none without `affine`."""
-
-    def __init__(
-        self,
-        num_features: int,
-        eps: float = 1e-5,
-        affine: bool = True,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        check_eps(eps)
-        super().__init__(num_features, affine, device=device, dtype=dtype)
-        self.eps = eps
 
     def _normalize(self, input: Tensor) -> Tensor:
         return layer_norm(input, self.weight, self.bias, eps=self.eps)
-
-    def extra_repr(self) -> str:
-        return f"{self.num_features}, eps={self.eps}, affine={self.affine}"
 
 
 class LayerNorm1d(_LayerNorm, Shaped1d):

@@ -44,13 +44,13 @@ def mean_only_batch_norm(
     """
     check_arguments(x, running_mean, running_var, weight, bias, eps, momentum)
     if training or running_mean is None or running_var is None:
-        y, batch = _by_batch(x, weight, bias, mask, eps)
+        y, batch = _by_batch(x, weight, bias, mask)
         return y, *next_running(running_mean, running_var, batch, momentum)
     return _by_running(x, running_mean, weight, bias, mask), running_mean.detach(), running_var.detach()
 
 
 def _by_batch(
-    x: Tensor, weight: Tensor | None, bias: Tensor | None, mask: Tensor | None, eps: float
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, mask: Tensor | None
 ) -> tuple[Tensor, BatchStatistics]:
     centered, _, batch = measure(x, mask)
     return blank(affine(centered, weight, bias).to(x.dtype), mask), batch
@@ -65,7 +65,7 @@ class _MeanOnly(_BatchNorm):
     """As BatchNorm; `eps` has no effect."""
 
     def _by_batch(self, input: Tensor, mask: Tensor | None) -> Tensor:
-        y, batch = _by_batch(input, self.weight, self.bias, mask, self.eps)
+        y, batch = _by_batch(input, self.weight, self.bias, mask)
         self._track(batch)
         return y
 

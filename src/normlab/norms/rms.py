@@ -9,20 +9,22 @@ the mean, so that one sum is enough, and an example keeps its mean. Multiplying 
 nothing, adding one does. Large language models use it: there it is as good as layer normalization, and cheaper.
 
 Over: all channels and positions; each example by itself.
-Cost: forward 2 readings of x and 1 writing of y; backward 2 readings of x and of the gradient and 1 writing; one sum
-    fewer than layer normalization in each.
+Cost: forward 2 readings of x and 1 writing of y; backward 2 readings of x and of the gradient and 1 writing; one
+    reading and one sum fewer than layer normalization.
 When: in transformers, in place of layer normalization. Where inputs have a large common mean it spends the scale on
     that mean.
 Source: Zhang & Sennrich 2019, arXiv 1910.07467, section 4.
 """
 
-import torch
+from typing import ClassVar
+
 from jaxtyping import Float
 from torch import Tensor
 
 from normlab.norms.batch import Channels
 from normlab.norms.channels import accumulator, affine, inverse_std
-from normlab.norms.shapes import Shaped1d, Shaped2d, Shaped3d, StatelessNorm, check_eps, check_tensors
+from normlab.norms.shapes import Shaped1d, Shaped2d, Shaped3d, check_eps, check_tensors
+from normlab.norms.stateless import ExampleNorm
 
 
 def rms_norm(
@@ -39,26 +41,13 @@ def rms_norm(
     return affine(accumulated * inverse_std(square, eps), weight, None).to(x.dtype)
 
 
-class _RMSNorm(StatelessNorm):
+class _RMSNorm(ExampleNorm):
     """See `functional.rms_norm`; weight (C,), none without `affine`."""
 
-    def __init__(
-        self,
-        num_features: int,
-        eps: float = 1e-5,
-        affine: bool = True,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        check_eps(eps)
-        super().__init__(num_features, affine, bias=False, device=device, dtype=dtype)
-        self.eps = eps
+    has_bias: ClassVar = False
 
     def _normalize(self, input: Tensor) -> Tensor:
         return rms_norm(input, self.weight, eps=self.eps)
-
-    def extra_repr(self) -> str:
-        return f"{self.num_features}, eps={self.eps}, affine={self.affine}"
 
 
 class RMSNorm1d(_RMSNorm, Shaped1d):

@@ -3,7 +3,6 @@
 import math
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor, fx, nn
 
 from normlab.errors import NormlabError
@@ -59,46 +58,6 @@ class Shaped:
             f"{input.shape[1]} in {got}",
             f"make it {type(self).__name__}({input.shape[1]})",
         )
-
-
-class StatelessNorm(Shaped, nn.Module):
-    """What layers without running statistics share: weight (C,) and bias (C,), if affine, and nothing else."""
-
-    weight: nn.Parameter | None
-    bias: nn.Parameter | None
-
-    def __init__(
-        self,
-        num_features: int,
-        affine: bool = True,
-        bias: bool = True,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        super().__init__()
-        self.num_features = num_features
-        self.affine = affine
-        for name, wanted in (("weight", affine), ("bias", affine and bias)):
-            empty = torch.empty(num_features, device=device, dtype=dtype)
-            self.register_parameter(name, nn.Parameter(empty) if wanted else None)
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Weight 1 and bias 0."""
-        if self.weight is not None:
-            nn.init.ones_(self.weight)
-        if self.bias is not None:
-            nn.init.zeros_(self.bias)
-
-    def forward(self, input: Tensor) -> Tensor:
-        """Of x (N, num_features, *spatial), the same in training and in evaluation."""
-        if isinstance(input, fx.Proxy):
-            return as_one_call(self, input)
-        self._check_input_dim(input)
-        return self._normalize(input)
-
-    def _normalize(self, input: Tensor) -> Tensor:
-        raise NotImplementedError
 
 
 class Shaped1d(Shaped):

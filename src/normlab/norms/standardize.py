@@ -39,7 +39,8 @@ class BatchStatistics:
         if self.mean.dtype == dtype:
             return self
         mean, unbiased_var = self.mean.to(dtype), self.unbiased_var.to(dtype)
-        return BatchStatistics(self.count, mean, unbiased_var, _finite(torch.stack((mean, unbiased_var))))
+        finite = self.finite & _finite(torch.stack((mean, unbiased_var)))
+        return BatchStatistics(self.count, mean, unbiased_var, finite)
 
 
 def normalize_by_batch(
@@ -71,11 +72,11 @@ def measure(x: Tensor, mask: Tensor | None, exact: bool = False) -> tuple[Tensor
         x, mask = cut(x, mask)
         kept = mask.to(accumulator(x))
     mean, squares, centered = deviations(x, kept, exact)
-    elements = values_per_channel(x) if kept is None else count(x, kept)
-    divisor = count(x, kept)
-    unbiased_var = (squares / (divisor - 1).clamp(min=1)).detach()
-    batch = BatchStatistics(elements, mean.detach(), unbiased_var, _finite(unbiased_var))
-    return centered, squares / divisor.clamp(min=1), batch
+    elements = count(x, kept)
+    unbiased_var = (squares / (elements - 1).clamp(min=1)).detach()
+    known = values_per_channel(x) if kept is None else elements
+    batch = BatchStatistics(known, mean.detach(), unbiased_var, _finite(unbiased_var))
+    return centered, squares / elements.clamp(min=1), batch
 
 
 def normalize_by(

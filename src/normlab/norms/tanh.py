@@ -22,7 +22,8 @@ from torch import Tensor, nn
 
 from normlab.norms.batch import Channels
 from normlab.norms.channels import accumulator, affine
-from normlab.norms.shapes import Shaped1d, Shaped2d, Shaped3d, StatelessNorm, check_tensors
+from normlab.norms.shapes import Shaped1d, Shaped2d, Shaped3d, check_tensors
+from normlab.norms.stateless import StatelessNorm
 
 
 def dynamic_tanh(
@@ -52,9 +53,6 @@ class _DynamicTanh(StatelessNorm):
 
     def _normalize(self, input: Tensor) -> Tensor:
         return dynamic_tanh(input, self.alpha, self.weight, self.bias)
-
-    def extra_repr(self) -> str:
-        return f"{self.num_features}, affine={self.affine}"
 
 
 class DynamicTanh1d(_DynamicTanh, Shaped1d):

@@ -14,7 +14,7 @@ It comes as layers and not as a parametrization of any layer: they can be pickle
 and they load and save the state_dict of torch's own layers.
 
 Over: the weights of one output channel; no activation.
-Cost: forward 2 readings and 1 writing of the weights, backward 2 readings of them and of their gradient and
+Cost: forward 3 readings and 1 writing of the weights, backward 2 readings of them and of their gradient and
     1 writing; nothing for each example.
 When: before group normalization, with small batches. Not alone, and not for transposed convolutions, whose weights
     are laid out in another order.
