@@ -18,7 +18,7 @@ Source: He et al. 2017, arXiv 1703.06870, section 3.1 (what detection networks d
 
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, fx
 
 from normlab.errors import NormlabError
 from normlab.norms.batch import BatchNorm1d, BatchNorm2d, BatchNorm3d, _BatchNorm
@@ -38,6 +38,8 @@ class _Frozen(_BatchNorm):
 
     def forward(self, input: Tensor, mask: Tensor | None = None) -> Tensor:
         """Normalizes x (N, C, *spatial) by the running statistics; `mask` as in `functional.batch_norm`."""
+        if isinstance(input, fx.Proxy):
+            return super().forward(input, mask)
         self._check_input_dim(input)
         assert self.running_mean is not None
         assert self.running_var is not None
