@@ -1,5 +1,32 @@
 """The functional door onto `norms/`: pure functions that mutate nothing."""
 
 from normlab.norms.batch import batch_norm
+from normlab.norms.frn import filter_response_norm
+from normlab.norms.ghost import ghost_batch_norm
+from normlab.norms.group import group_norm
+from normlab.norms.instance import instance_norm
+from normlab.norms.layer import layer_norm
+from normlab.norms.mean_only import mean_only_batch_norm
+from normlab.norms.noisy import noisy_batch_norm
+from normlab.norms.renorm import batch_renorm, renorm_limits
+from normlab.norms.rms import rms_norm
+from normlab.norms.tanh import dynamic_tanh
+from normlab.norms.variance_only import variance_only_batch_norm
+from normlab.norms.weight_standardization import standardize_weight
 
-__all__ = ["batch_norm"]
+__all__ = [
+    "batch_norm",
+    "batch_renorm",
+    "dynamic_tanh",
+    "filter_response_norm",
+    "ghost_batch_norm",
+    "group_norm",
+    "instance_norm",
+    "layer_norm",
+    "mean_only_batch_norm",
+    "noisy_batch_norm",
+    "renorm_limits",
+    "rms_norm",
+    "standardize_weight",
+    "variance_only_batch_norm",
+]

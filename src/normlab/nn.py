@@ -11,8 +11,76 @@ from torch import nn
 import normlab.norms
 from normlab.errors import NormlabError, choose, is_reference, load, one_line, parameters_of
 from normlab.norms.batch import BatchNorm1d, BatchNorm2d, BatchNorm3d
+from normlab.norms.domain import DomainBatchNorm1d, DomainBatchNorm2d, DomainBatchNorm3d, in_domain
+from normlab.norms.frn import FilterResponseNorm1d, FilterResponseNorm2d, FilterResponseNorm3d
+from normlab.norms.frozen import FrozenBatchNorm1d, FrozenBatchNorm2d, FrozenBatchNorm3d
+from normlab.norms.ghost import GhostBatchNorm1d, GhostBatchNorm2d, GhostBatchNorm3d
+from normlab.norms.group import GroupNorm
+from normlab.norms.instance import InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
+from normlab.norms.layer import LayerNorm1d, LayerNorm2d, LayerNorm3d
+from normlab.norms.mean_only import MeanOnlyBatchNorm1d, MeanOnlyBatchNorm2d, MeanOnlyBatchNorm3d
+from normlab.norms.noisy import NoisyBatchNorm1d, NoisyBatchNorm2d, NoisyBatchNorm3d
+from normlab.norms.renorm import BatchRenorm1d, BatchRenorm2d, BatchRenorm3d
+from normlab.norms.rms import RMSNorm1d, RMSNorm2d, RMSNorm3d
+from normlab.norms.tanh import DynamicTanh1d, DynamicTanh2d, DynamicTanh3d
+from normlab.norms.variance_only import VarianceOnlyBatchNorm1d, VarianceOnlyBatchNorm2d, VarianceOnlyBatchNorm3d
+from normlab.norms.weight_standardization import (
+    StandardizedConv1d,
+    StandardizedConv2d,
+    StandardizedConv3d,
+    StandardizedLinear,
+)
 
-__all__ = ["BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "find_norm", "make_norm", "norm_names"]
+__all__ = [
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "BatchNorm3d",
+    "BatchRenorm1d",
+    "BatchRenorm2d",
+    "BatchRenorm3d",
+    "DomainBatchNorm1d",
+    "DomainBatchNorm2d",
+    "DomainBatchNorm3d",
+    "DynamicTanh1d",
+    "DynamicTanh2d",
+    "DynamicTanh3d",
+    "FilterResponseNorm1d",
+    "FilterResponseNorm2d",
+    "FilterResponseNorm3d",
+    "FrozenBatchNorm1d",
+    "FrozenBatchNorm2d",
+    "FrozenBatchNorm3d",
+    "GhostBatchNorm1d",
+    "GhostBatchNorm2d",
+    "GhostBatchNorm3d",
+    "GroupNorm",
+    "InstanceNorm1d",
+    "InstanceNorm2d",
+    "InstanceNorm3d",
+    "LayerNorm1d",
+    "LayerNorm2d",
+    "LayerNorm3d",
+    "MeanOnlyBatchNorm1d",
+    "MeanOnlyBatchNorm2d",
+    "MeanOnlyBatchNorm3d",
+    "NoisyBatchNorm1d",
+    "NoisyBatchNorm2d",
+    "NoisyBatchNorm3d",
+    "RMSNorm1d",
+    "RMSNorm2d",
+    "RMSNorm3d",
+    "StandardizedConv1d",
+    "StandardizedConv2d",
+    "StandardizedConv3d",
+    "StandardizedLinear",
+    "VarianceOnlyBatchNorm1d",
+    "VarianceOnlyBatchNorm2d",
+    "VarianceOnlyBatchNorm3d",
+    "find_norm",
+    "in_domain",
+    "make_norm",
+    "norm_names",
+]
 
 DIMENSIONS = (1, 2, 3)
 

@@ -180,6 +180,18 @@ def test_remove_bias_takes_226_numbers_from_lenet():
     assert before - models.parameter_count(model) == 226
 
 
+@pytest.mark.parametrize(
+    ("norm", "left"), [("mean-only", {}), ("ghost", {}), ("variance-only", {"0": "1 takes no mean off"})]
+)
+def test_remove_bias_leaves_the_bias_that_a_norm_does_not_absorb(norm, left):
+    model = nn.Sequential(nn.Linear(3, 4), ours.make_norm(norm, 4, 1))
+    x = torch.randn(6, 3)
+    before = copy.deepcopy(model)
+    assert remove_bias()(model).left == left
+    torch.testing.assert_close(model(x), before(x))
+    torch.testing.assert_close(model.eval()(x), before.eval()(x))
+
+
 def test_remove_bias_says_why_it_left_a_layer():
     assert "is used elsewhere too" in str(remove_bias()(TwoNorms()).left)
     assert "is used more than once" in str(remove_bias()(Reused()).left)

@@ -14,7 +14,7 @@ from compare import assert_close
 from normlab import surgery
 from normlab.errors import NormlabError
 from normlab.models import lenet, mlp
-from normlab.nn import BatchNorm1d, BatchNorm2d, BatchNorm3d
+from normlab.nn import BatchNorm1d, BatchNorm2d, BatchNorm3d, norm_names
 from normlab.surgery import swap
 
 OURS = {1: BatchNorm1d, 2: BatchNorm2d, 3: BatchNorm3d}
@@ -271,3 +271,19 @@ def test_a_surgery_survives_as_plain_data() -> None:
     plain = {"name": "swap", **dataclasses.asdict(asked)}
     assert surgery.from_plain(plain) == asked
     assert plain["name"] == "swap", "what was handed over stays"
+
+
+@pytest.mark.parametrize("target", sorted(set(norm_names()) - {"none"}))
+def test_every_norm_takes_the_place_of_a_batch_norm(target: str) -> None:
+    model = nn.Sequential(nn.Conv2d(1, 5, 3), used(nn.BatchNorm2d(5, eps=0.1, momentum=0.3)))
+    old = model[1]
+    changes = swap("batch", target)(model)
+    assert list(changes.done) == ["1"]
+    held = dict(model[1].named_parameters()) | dict(model[1].named_buffers())
+    for name, value in old.state_dict().items():
+        assert name not in held or torch.equal(held[name], value)
+    if isinstance(model[1], nn.BatchNorm2d):
+        assert (model[1].eps, model[1].momentum) == (0.1, 0.3)
+    assert model(torch.randn(3, 1, 6, 6)).isfinite().all()
+    changes.undo()
+    assert model[1] is old

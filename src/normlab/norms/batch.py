@@ -1,20 +1,37 @@
-"""Batch normalization (Ioffe & Szegedy 2015, arXiv 1502.03167, algorithms 1 and 2).
+"""Batch normalization: each channel gets mean 0 and variance 1 over the batch, then a scale and a shift of its own.
 
     y = weight * (x - mean) / sqrt(var + eps) + bias
 
-with mean and (biased) variance of each channel over the batch and all positions in training, and their
-running averages in evaluation. The variance is two-pass: E[x^2] - E[x]^2 cancels where |mean| >> sigma.
+    mean, var     of the batch in training, running averages of them in evaluation
+    running <- (1 - momentum) * running + momentum * batch
+
+A layer's outputs drift and stretch while the layers before it learn. Here every channel is brought back to
+mean 0 and variance 1 in each training step; two learned numbers a channel, weight (gamma) and bias (beta),
+then choose the scale and the shift that the next layer gets. In training the other examples of the batch take
+part in what happens to one example. In evaluation they must not, so that averages collected in training take
+the place of the batch's statistics.
+
+The batch is normalized by the biased variance (divided by the number of values N), the average keeps the
+unbiased one (divided by N - 1), as in torch. The variance is the mean of squared deviations from the mean:
+E[x^2] - E[x]^2 would cancel where the mean is large beside the deviation.
+
+Over: the batch and all positions; each channel by itself.
+Cost: forward 3 readings of x (mean, variance, result) and 1 writing of y; backward 2 readings of x and of the
+    gradient and 1 writing.
+When: in convolutional and fully connected networks with batches of about 16 or more. Not where batches are tiny,
+    examples of a batch resemble each other, or lengths vary: there take group or layer norm, or renormalization.
+Source: Ioffe & Szegedy 2015, arXiv 1502.03167, section 3, algorithms 1 and 2.
 """
 
-import math
 from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, fx, nn
 
-from normlab.errors import NormlabError
 from normlab.norms.channels import values_per_channel
+from normlab.norms.running import check_arguments, check_settings, next_running, update_running
+from normlab.norms.shapes import Shaped, as_one_call
 from normlab.norms.standardize import BatchStatistics, normalize_by, normalize_by_batch, transformed
 
 Channels = Float[Tensor, " C"]
@@ -57,76 +74,15 @@ def batch_norm(
         NormlabError: a shape, dtype or value that fits none of the above.
 
     """
-    _check(x, running_mean, running_var, weight, bias)
-    if momentum is None:
-        raise NormlabError("momentum as a number or a tensor", None, "the layer turns None into 1 / batches so far")
-    check_settings(eps, momentum)
+    check_arguments(x, running_mean, running_var, weight, bias, eps, momentum)
     if training or running_mean is None or running_var is None:
         y, batch = normalize_by_batch(x, weight, bias, mask, eps)
-        if running_mean is None or running_var is None:
-            return y, running_mean, running_var
-        return y, *update_running(running_mean, running_var, batch, momentum)
+        return y, *next_running(running_mean, running_var, batch, momentum)
     y = normalize_by(x, running_mean, running_var, weight, bias, mask, eps)
     return y, running_mean.detach(), running_var.detach()
 
 
-def update_running(
-    running_mean: Tensor, running_var: Tensor, batch: BatchStatistics, momentum: float | Tensor
-) -> tuple[Tensor, Tensor]:
-    """The next running statistics (C,), (C,): the old ones where the batch has no finite answer, or, for
-    the variance, fewer than two values.
-    """
-    batch = batch.stored_as(running_mean.dtype)
-
-    def average(running: Tensor, value: Tensor, enough: bool | Tensor) -> Tensor:
-        running = running.detach()
-        share = momentum.detach().to(running.dtype) if isinstance(momentum, Tensor) else momentum
-        moves = batch.finite if enough is True else batch.finite & enough
-        if moves is False:
-            return running
-        moved = torch.lerp(running, value, share)
-        return moved if moves is True else torch.where(moves, moved, running)
-
-    return (
-        average(running_mean, batch.mean, batch.count > 0),
-        average(running_var, batch.unbiased_var, batch.count > 1),
-    )
-
-
-def _check(
-    x: Tensor,
-    running_mean: Tensor | None,
-    running_var: Tensor | None,
-    weight: Tensor | None,
-    bias: Tensor | None,
-) -> None:
-    if x.dim() < 2 or not x.is_floating_point():
-        raise NormlabError("floating x of shape (N, C, *spatial)", f"{x.dtype} of shape {tuple(x.shape)}")
-    named = {"running_mean": running_mean, "running_var": running_var, "weight": weight, "bias": bias}
-    for name, value in named.items():
-        if value is not None and value.shape != (x.shape[1],):
-            raise NormlabError(
-                f"{name} of shape ({x.shape[1]},) for x {tuple(x.shape)}",
-                tuple(value.shape),
-                "channels are dimension 1 of x",
-            )
-    if (running_mean is None) != (running_var is None):
-        raise NormlabError("running_mean and running_var, both or neither", "one of them")
-
-
-def check_settings(eps: float, momentum: float | Tensor | None) -> None:
-    """Raises NormlabError on an eps below 0 or infinite, and on a momentum outside [0, 1]."""
-    if not 0 <= eps < math.inf:
-        raise NormlabError("eps >= 0", eps)
-    if isinstance(momentum, float | int) and not 0 <= momentum <= 1:
-        raise NormlabError(
-            "momentum in [0, 1]",
-            momentum,
-            "it is the batch's share in the running statistics, 1 minus Keras's",
-        )
-
-
-class _BatchNorm(nn.modules.batchnorm._BatchNorm):
+class _BatchNorm(Shaped, nn.modules.batchnorm._BatchNorm):
     """What the three layers share: torch's signature, defaults, parameters, buffers and state_dict.
 
     Deliberate differences from torch.nn: eps = 0 is accepted; negative settings are refused; a batch with an
@@ -135,8 +91,8 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
     mask empties does not count for momentum=None. `torch.jit.script`, deprecated, does not take the layer.
     """
 
-    layouts: ClassVar[dict[int, str]]
-    sibling: ClassVar[str]
+    absorbs_bias: ClassVar[bool] = True
+    """Whether a constant added to a channel of x, and to its running mean, changes nothing."""
     nonfinite_batches: Tensor
 
     def __init__(
@@ -161,24 +117,31 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
 
         Raises ValueError where training statistics would come from one value per channel, as torch does.
         """
-        if isinstance(input, fx.Proxy):  # a symbolic trace: one call of this module, as of torch's
-            arguments = (input,) if mask is None else (input, mask)
-            return input.tracer.create_proxy("call_module", input.tracer.path_of_module(self), arguments, {})
+        if isinstance(input, fx.Proxy):
+            return as_one_call(self, input) if mask is None else as_one_call(self, input, mask)
         self._check_input_dim(input)
         running_mean, running_var = self.running_mean, self.running_var
         if not self.training and running_mean is not None and running_var is not None:
-            return normalize_by(input, running_mean, running_var, self.weight, self.bias, mask, self.eps)
+            return self._by_running(input, running_mean, running_var, mask)
         if values_per_channel(input) == 1:
             raise ValueError(
                 f"Expected more than 1 value per channel when training, got input size {tuple(input.shape)}; "
                 "use larger batches, drop the last one, or call eval() on this layer"
             )
+        return self._by_batch(input, mask)
+
+    def _by_running(self, input: Tensor, running_mean: Tensor, running_var: Tensor, mask: Tensor | None) -> Tensor:
+        return normalize_by(input, running_mean, running_var, self.weight, self.bias, mask, self.eps)
+
+    def _by_batch(self, input: Tensor, mask: Tensor | None) -> Tensor:
         y, batch = normalize_by_batch(input, self.weight, self.bias, mask, self.eps)
-        if self.training:
-            self._track(batch)
+        self._track(batch)
         return y
 
     def _track(self, batch: BatchStatistics) -> None:
+        """In training, moves the buffers by a batch's statistics."""
+        if not self.training:
+            return
         # Each buffer is looked up once: in an nn.Module a look-up costs as much as a small tensor operation.
         running_mean, running_var, tracked = self.running_mean, self.running_var, self.num_batches_tracked
         if not self.track_running_stats or running_mean is None or running_var is None:
@@ -220,23 +183,6 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
         if self.nonfinite_batches.is_meta and loaded is not None and not loaded.is_meta:
             # load_state_dict(..., assign=True) gives a layer on "meta" all but what no state_dict holds.
             self.nonfinite_batches = torch.zeros((), dtype=torch.int64, device=loaded.device)
-
-    def _check_input_dim(self, input: Tensor) -> None:
-        if input.dim() in self.layouts and input.shape[1] == self.num_features and input.is_floating_point():
-            return
-        got = f"{input.dim()}D input {tuple(input.shape)}"
-        if input.dim() not in self.layouts:
-            wanted = " or ".join(f"{dims}D input {layout}" for dims, layout in self.layouts.items())
-            unbatched = input.dim() + 1 in self.layouts and input.shape[:1] == (self.num_features,)
-            advice = f"add the batch dimension: x.unsqueeze(0), or {self.sibling}" if unbatched else self.sibling
-            raise NormlabError(wanted, got, advice)
-        if not input.is_floating_point():
-            raise NormlabError("floating input", input.dtype, "convert it: x.float()")
-        raise NormlabError(
-            f"{self.num_features} channels",
-            f"{input.shape[1]} in {got}",
-            f"make it {type(self).__name__}({input.shape[1]})",
-        )
 
 
 class BatchNorm1d(_BatchNorm, nn.BatchNorm1d):

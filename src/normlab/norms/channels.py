@@ -34,6 +34,11 @@ def cut(x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(full, x, 0), full
 
 
+def blank(x: Tensor, mask: Tensor | None) -> Tensor:
+    """X with 0 where there is a mask and it is False."""
+    return x if mask is None else cut(x, mask)[0]
+
+
 def deviations(x: Tensor, kept: Tensor | None, exact: bool = False) -> tuple[Tensor, Tensor, Tensor]:
     """Mean (C,), sum of squared deviations (C,), and the deviations (N, C, *spatial), 0 where masked.
 
@@ -67,7 +72,7 @@ def moments(x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor, Tens
     return count(x, kept), mean, squares
 
 
-def inverse_std(var: Tensor, eps: float) -> Tensor:
+def inverse_std(var: Tensor, eps: float | Tensor) -> Tensor:
     """1 / sqrt(var + eps), and 0 (with gradient 0) where that is 1 / 0; NaN stays NaN."""
     shifted = var + eps
     constant = shifted == 0
@@ -94,6 +99,21 @@ def reduced(x: Tensor) -> list[int]:
 def column(per_channel: Tensor, x: Tensor) -> Tensor:
     """(C,) or () as something that broadcasts against (N, C, *spatial)."""
     return per_channel.reshape(1, -1, *[1] * (x.dim() - 2))
+
+
+def affine(y: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    """Weight (C,) times y (N, C, *spatial) plus bias (C,); None is 1 and 0. In the accumulator's dtype."""
+    if weight is not None:
+        y = y * column(cast(weight, y), y)
+    return y if bias is None else y + column(cast(bias, y), y)
+
+
+def laid_out_as(x: Tensor, y: Tensor) -> Tensor:
+    """Y in channels-last where x is."""
+    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+    if x.is_contiguous() or x.dim() not in formats or not x.is_contiguous(memory_format=formats[x.dim()]):
+        return y
+    return y.contiguous(memory_format=formats[x.dim()])
 
 
 def accumulator(x: Tensor) -> torch.dtype:

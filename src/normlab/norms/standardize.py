@@ -39,7 +39,8 @@ class BatchStatistics:
         if self.mean.dtype == dtype:
             return self
         mean, unbiased_var = self.mean.to(dtype), self.unbiased_var.to(dtype)
-        return BatchStatistics(self.count, mean, unbiased_var, _finite(torch.stack((mean, unbiased_var))))
+        finite = self.finite & _finite(torch.stack((mean, unbiased_var)))
+        return BatchStatistics(self.count, mean, unbiased_var, finite)
 
 
 def normalize_by_batch(
@@ -60,6 +61,22 @@ def normalize_by_batch(
     y = y if mask is None else torch.where(mask, y, 0)
     # A mean that is not finite leaves no deviation that is: the variance tells of both.
     return y, BatchStatistics(elements, mean, unbiased_var, _finite(unbiased_var))
+
+
+def measure(x: Tensor, mask: Tensor | None, exact: bool = False) -> tuple[Tensor, Tensor, BatchStatistics]:
+    """The deviations of x (N, C, *spatial), 0 where masked, and its biased variance (C,), for compositions that
+    autograd differentiates; and the statistics. `exact` as in `deviations`.
+    """
+    kept = None
+    if mask is not None:
+        x, mask = cut(x, mask)
+        kept = mask.to(accumulator(x))
+    mean, squares, centered = deviations(x, kept, exact)
+    elements = count(x, kept)
+    unbiased_var = (squares / (elements - 1).clamp(min=1)).detach()
+    known = values_per_channel(x) if kept is None else elements
+    batch = BatchStatistics(known, mean.detach(), unbiased_var, _finite(unbiased_var))
+    return centered, squares / elements.clamp(min=1), batch
 
 
 def normalize_by(

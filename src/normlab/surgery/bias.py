@@ -32,6 +32,9 @@ class remove_bias:
             if not isinstance(bias, nn.Parameter):
                 changes.left[path] = "has no bias"
                 continue
+            if not getattr(norm, "absorbs_bias", True):  # torch's do
+                changes.left[path] = f"{norm_path} takes no mean off"
+                continue
             layer.register_parameter("bias", None)
             back = _shift_running_mean(norm, -bias.detach())
             changes.record(path, f"bias removed; {norm_path} absorbs it", functools.partial(_undo, layer, bias, back))
