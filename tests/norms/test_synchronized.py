@@ -271,3 +271,21 @@ def test_mistakes_are_named_before_anybody_waits(processes):
             "expected eps >= 0",
             "expected 4D input (N",
         ]
+
+
+def run_compiled(rank):
+    layer = SyncBatchNorm2d(3, process_group=dist.new_group([0, 1, 2]))
+    twin = copy.deepcopy(layer)
+    assert twin.process_group is layer.process_group
+    x = torch.randn(2 + rank, 3, 5, 5, generator=torch.Generator().manual_seed(rank), requires_grad=True)
+    gradients = []
+    for each in (torch.compile(layer, fullgraph=True, backend="aot_eager"), twin):
+        gradients += torch.autograd.grad(each(x).pow(3).sum(), x)
+    assert_close(*gradients)
+    assert_close(layer.running_var, twin.running_var)
+    functional = torch.func.grad(lambda x: sync_batch_norm(x, training=True)[0].pow(3).sum())(x.detach())
+    assert_close(functional, gradients[0])
+
+
+def test_processes_copy_compile_and_differentiate_it_as_torch_func_does(processes):
+    assert processes.ask(run_compiled) == [None] * WORLD

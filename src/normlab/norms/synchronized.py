@@ -28,6 +28,7 @@ Source: Peng et al. 2018, arXiv 1711.07240 (MegDet, cross-GPU batch normalizatio
 See: batch, ghost, running-statistics
 """
 
+import copy
 from typing import Any
 
 import torch
@@ -132,11 +133,14 @@ class _Sum(Function):
     """The sum over all processes. Each has the result, so the gradient is the sum of theirs: to any order itself."""
 
     @staticmethod
-    def forward(ctx: Any, own: Tensor, group: "dist.ProcessGroup | None") -> Tensor:
-        ctx.group = group
+    def forward(own: Tensor, group: "dist.ProcessGroup | None") -> Tensor:
         total = own.clone(memory_format=torch.contiguous_format)
         dist.all_reduce(total, group=group)
         return total
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, "dist.ProcessGroup | None"], output: Tensor) -> None:
+        ctx.group = inputs[1]
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
@@ -162,6 +166,13 @@ class _SyncBatchNorm(_BatchNorm):
         y, batch = normalize_by_all(input, self.weight, self.bias, mask, self.eps, self.process_group)
         self._track(batch)
         return y
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "_SyncBatchNorm":
+        memo[id(self.process_group)] = self.process_group  # cannot be copied: the copy belongs to the same group
+        other = type(self).__new__(type(self))
+        memo[id(self)] = other
+        other.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        return other
 
 
 class SyncBatchNorm1d(_SyncBatchNorm, BatchNorm1d):
