@@ -11,8 +11,19 @@ from torch import nn
 import normlab.norms
 from normlab.errors import NormlabError, choose, is_reference, load, one_line, parameters_of
 from normlab.norms.batch import BatchNorm1d, BatchNorm2d, BatchNorm3d
+from normlab.norms.synchronized import SyncBatchNorm1d, SyncBatchNorm2d, SyncBatchNorm3d
 
-__all__ = ["BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "find_norm", "make_norm", "norm_names"]
+__all__ = [
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "BatchNorm3d",
+    "SyncBatchNorm1d",
+    "SyncBatchNorm2d",
+    "SyncBatchNorm3d",
+    "find_norm",
+    "make_norm",
+    "norm_names",
+]
 
 DIMENSIONS = (1, 2, 3)
 
