@@ -1,9 +1,26 @@
-"""Batch normalization (Ioffe & Szegedy 2015, arXiv 1502.03167, algorithms 1 and 2).
+"""Batch normalization: each channel gets mean 0 and variance 1 over the batch, then a scale and a shift of its own.
 
     y = weight * (x - mean) / sqrt(var + eps) + bias
 
-with mean and (biased) variance of each channel over the batch and all positions in training, and their
-running averages in evaluation. The variance is two-pass: E[x^2] - E[x]^2 cancels where |mean| >> sigma.
+    mean, var     of the batch in training, running averages of them in evaluation
+    running <- (1 - momentum) * running + momentum * batch
+
+A layer's outputs drift and stretch while the layers before it learn. Here every channel is brought back to
+mean 0 and variance 1 in each training step; two learned numbers a channel, weight (gamma) and bias (beta),
+then choose the scale and the shift that the next layer gets. In training the other examples of the batch take
+part in what happens to one example. In evaluation they must not, so that averages collected in training take
+the place of the batch's statistics.
+
+The batch is normalized by the biased variance (divided by the number of values N), the average keeps the
+unbiased one (divided by N - 1), as in torch. The variance is the mean of squared deviations from the mean:
+E[x^2] - E[x]^2 would cancel where the mean is large beside the deviation.
+
+Over: the batch and all positions; each channel by itself.
+Cost: forward 2 readings of x (mean, then deviations) and 1 writing of y beside the input's; backward 2 readings of
+    x and of the gradient and 1 writing.
+When: in convolutional and fully connected networks with batches of about 16 or more. Not where batches are tiny,
+    examples of a batch resemble each other, or lengths vary: there take group or layer norm, or renormalization.
+Source: Ioffe & Szegedy 2015, arXiv 1502.03167, section 3, algorithms 1 and 2.
 """
 
 import math

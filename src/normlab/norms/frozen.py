@@ -1,10 +1,19 @@
-"""Frozen batch normalization: running statistics in training too.
+"""Frozen batch normalization: the running statistics serve in training too.
 
     y = weight * (x - running_mean) / sqrt(running_var + eps) + bias
 
-What detection networks do with a pretrained backbone (He et al. 2017, arXiv 1703.06870, section 3.1), and
-what is left of batch normalization without batch statistics. A layer of its own since `eval()` does not
-last: the next `model.train()` undoes it.
+Batch normalization as it is in evaluation, in every mode: each channel is scaled and shifted by numbers that
+no batch changes, and no example depends on another. Whoever takes over a pretrained network, but has only a
+few images a step, keeps its statistics in this way instead of spoiling them with those of tiny batches. It is
+a layer of its own since `eval()` does not last: the next `model.train()` undoes it. Weight and bias may still
+be trained.
+
+Over: nothing of the batch; each channel by the mean and variance it was given.
+Cost: forward 1 reading of x and 1 writing of y; backward 1 reading of the gradient and 1 writing, and with a trained
+    weight 1 reading of x.
+When: for finetuning with small batches on data like that of the pretraining. Not for training from scratch: without
+    the batch's statistics nothing holds the activations in their place.
+Source: He et al. 2017, arXiv 1703.06870, section 3.1 (what detection networks do with a pretrained backbone).
 """
 
 from typing import Any
