@@ -63,7 +63,8 @@ def _told(topic: "Topic", width: int) -> Iterator[str]:
     yield from _wrap(f"{prose.title}: {prose.summary}", width)
     for block in prose.blocks:
         yield ""
-        yield from [block] if block.startswith(" ") else _wrap(block, width)
+        for line in block.splitlines():  # a formula has several
+            yield from _wrap(line, width, others=" " * 8 * line.startswith(" "))
     yield ""
     labels = prose.labels
     entries: dict[str, str] = {each: labels[each] for each in ("Over", "Cost", "When", "Source") if each in labels}

@@ -2,9 +2,9 @@
 
     y = weight * (x - mean) / sqrt(var + eps) + bias
 
-    count = sum of count_k                    over the processes k, each with its part of the batch
+    count = sum of count_k               over the processes k, each with a part
     mean  = sum of count_k mean_k / count
-    var   = sum of M2_k + count_k (mean_k - mean)^2, / count
+    var   = sum of (M2_k + count_k (mean_k - mean)^2) / count
 
 When K processes share a batch, plain batch norm would normalize each part by itself: with two images a process
 its statistics are those of two images. Here every process tells the others, for each channel, how many values it
@@ -16,7 +16,8 @@ The statistics of one process depend on the inputs of all, and so do the gradien
 that of the sum of all processes' losses. If the objective is the mean over the whole batch, each process divides
 its summed loss by the count of the whole batch. Every process must run the layer, and its backward pass, equally
 often: the others wait for it. The gradients of weight and bias are each process's own share, to be added up as
-those of any other parameter; DistributedDataParallel takes their mean.
+those of any other parameter; DistributedDataParallel takes their mean, so there the loss is to be multiplied by
+the number of processes.
 
 Over: the batch of all processes and all positions, each channel by itself.
 Cost: plain operations, forward about 5 readings and 4 writings of the size of x, backward twice that; and in each
