@@ -53,8 +53,9 @@ def explain(*topic: str, output: Path | None = None) -> None:
 
 def _list(head: str, topics: "Mapping[str, Topic]", width: int) -> Iterator[str]:
     yield head
+    column = max(map(len, topics)) + 4
     for name, topic in topics.items():
-        yield from _entry(f"  {name}", topic.prose.summary, 22, width)
+        yield from _entry(f"  {name}", topic.prose.summary, column, width)
     yield ""
 
 
