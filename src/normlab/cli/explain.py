@@ -35,7 +35,8 @@ def explain(*topic: str, output: Path | None = None) -> None:
         write_atomically(output, family_page().encode())
         print(f"wrote {output}")
     elif not topic:
-        for line in (*_list("Norms", norms(), width), *_list("Words", words(), width)):
+        alone = {name: topic for name, topic in norms().items() if name not in words()}
+        for line in (*_list("Norms", alone, width), *_list("Words", words(), width)):
             print(line)
         print("normlab explain TOPIC tells more.")
     else:
@@ -69,8 +70,9 @@ def _told(topic: "Topic", width: int) -> Iterator[str]:
     yield ""
     labels = prose.labels
     entries: dict[str, str] = {each: labels[each] for each in ("Over", "Cost", "When", "Source") if each in labels}
-    if topic.made:
-        entries["Code"] = f'normlab.nn.make_norm("{topic.name}", num_features, dim), in norms/{topic.source.name}'
+    if topic.source.suffix == ".py":
+        call = f'normlab.nn.make_norm("{topic.name}", num_features, dim), in ' if topic.made else ""
+        entries["Code"] = f"{call}normlab/norms/{topic.source.name}"
     if "See" in labels:
         entries["See"] = f"normlab explain {labels['See'].replace(', ', ' | ')}"
     if "Ask" in labels:
