@@ -10,6 +10,7 @@ from normlab.norms.mean_only import mean_only_batch_norm
 from normlab.norms.noisy import noisy_batch_norm
 from normlab.norms.renorm import batch_renorm, renorm_limits
 from normlab.norms.rms import rms_norm
+from normlab.norms.synchronized import sync_batch_norm
 from normlab.norms.tanh import dynamic_tanh
 from normlab.norms.variance_only import variance_only_batch_norm
 from normlab.norms.weight_standardization import standardize_weight
@@ -28,5 +29,6 @@ __all__ = [
     "renorm_limits",
     "rms_norm",
     "standardize_weight",
+    "sync_batch_norm",
     "variance_only_batch_norm",
 ]

@@ -22,6 +22,7 @@ from normlab.norms.mean_only import MeanOnlyBatchNorm1d, MeanOnlyBatchNorm2d, Me
 from normlab.norms.noisy import NoisyBatchNorm1d, NoisyBatchNorm2d, NoisyBatchNorm3d
 from normlab.norms.renorm import BatchRenorm1d, BatchRenorm2d, BatchRenorm3d
 from normlab.norms.rms import RMSNorm1d, RMSNorm2d, RMSNorm3d
+from normlab.norms.synchronized import SyncBatchNorm1d, SyncBatchNorm2d, SyncBatchNorm3d
 from normlab.norms.tanh import DynamicTanh1d, DynamicTanh2d, DynamicTanh3d
 from normlab.norms.variance_only import VarianceOnlyBatchNorm1d, VarianceOnlyBatchNorm2d, VarianceOnlyBatchNorm3d
 from normlab.norms.weight_standardization import (
@@ -73,6 +74,9 @@ __all__ = [
     "StandardizedConv2d",
     "StandardizedConv3d",
     "StandardizedLinear",
+    "SyncBatchNorm1d",
+    "SyncBatchNorm2d",
+    "SyncBatchNorm3d",
     "VarianceOnlyBatchNorm1d",
     "VarianceOnlyBatchNorm2d",
     "VarianceOnlyBatchNorm3d",

@@ -7,13 +7,14 @@ import pytest
 import normlab as package
 
 COMMANDS = {
-    (): ("train", "study", "compare", "bench", "data", "runs", "doctor", "--version", "--debug"),
+    (): ("train", "study", "compare", "explain", "bench", "data", "runs", "doctor", "--version", "--debug"),
     ("train",): ("--model", "--norm", "--resume", "--plot", "--json", "--store", "--batch-size", "fashion-mnist"),
     ("compare",): ("--as", "--margin", "--tune", "--plot", "--workers", "--dry-run", "--json"),
     ("study",): ("list", "run", "show", "report"),
     ("study", "run"): ("--size", "--seeds", "--workers", "--dry-run", "--report", "--json", "--norm"),
     ("bench",): ("train",),
     ("bench", "train"): ("lenet-relu", "--peers", "--threads", "--rounds", "--steps", "--seconds-to", "--json"),
+    ("explain",): ("covariance", "--output"),
     ("data",): ("fashion-mnist", "--json"),
     ("doctor",): ("--json",),
     ("runs",): ("list", "show", "export", "import", "prune"),
@@ -81,6 +82,7 @@ sys.stdout = out
 loaded("all of it")
 """
     commands = ["--help", "--version", *(f"{' '.join(each)} --help" for each in COMMANDS), "runs list", "runs export"]
+    commands += ["explain", "explain momentum"]
     done = subprocess.run([sys.executable, "-c", code, *commands], capture_output=True, text=True, timeout=60)
     assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
 

@@ -86,6 +86,16 @@ def test_a_terminal_too_narrow_for_a_table_gets_lines(filled):
     assert "bbbbbbbb\tlenet\tfashion-mnist\t" in sent
 
 
+@pytest.mark.parametrize(("columns", "panels"), [(80, 2), (40, 1)])
+def test_explanations_and_their_pictures_fit(columns, panels):
+    code, sent = in_terminal(columns, "explain", "batch")
+    lines = plain(sent).replace("\r", "").splitlines()
+    assert code == 0
+    assert max(map(len, lines)) in range(columns - 8, columns + 1)
+    assert sum(line.count("correlation") for line in lines) == 2
+    assert max(line.count("correlation") for line in lines) == panels
+
+
 def test_an_error_is_one_line_there_too():
     code, sent = in_terminal(40, "train", "--lr", "-1")
     assert code == 2

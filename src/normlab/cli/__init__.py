@@ -39,6 +39,11 @@ app.command(
     name="compare",
     help="Compare two norms, models or recipes: which is better, and how sure that is.",
 )
+app.command(
+    "normlab.cli.explain:explain",
+    name="explain",
+    help="Explain a norm or a word, with a picture; bare, list the topics.",
+)
 app.command("normlab.cli.data:data", name="data", help="Fetch and verify data sets; bare, list them.")
 app.command("normlab.cli.runs:runs", name="runs", help="List, show, export, import and prune what was trained.")
 app.command("normlab.cli.bench:bench", name="bench", help="Measure speed on this machine, against other libraries.")
