@@ -33,10 +33,10 @@ def test_the_products_are_the_arithmetic_of_a_step(network):
 
 @needs_native
 def test_the_command(capsys):
-    with pytest.raises(SystemExit) as exit:
+    with pytest.raises(SystemExit) as stopped:
         main(["bench", "kernels", "mlp", "--batch", "20", "--rounds", "1", "--format", "md", "--json"])
     lines = capsys.readouterr().out.splitlines()
-    assert exit.value.code == 0
+    assert stopped.value.code == 0
     assert lines[2].startswith("| kernel | us |")
     told = json.loads(lines[-1])
     assert (told["network"], told["batch"]) == ("mlp", 20)
@@ -48,9 +48,9 @@ def test_the_command(capsys):
     [(["lenett"], "lenet"), (["--batch", "0"], "--batch of 1 or more"), (["--rounds", "0"], "--rounds of 1 or more")],
 )
 def test_mistakes_are_told_in_a_line(capsys, arguments, said):
-    with pytest.raises(SystemExit) as exit:
+    with pytest.raises(SystemExit) as stopped:
         main(["bench", "kernels", *arguments])
     lines = capsys.readouterr().err.splitlines()
-    assert exit.value.code == 2
+    assert stopped.value.code == 2
     assert len(lines) == 1
     assert said in lines[0]
