@@ -1,13 +1,17 @@
 """A study asked of somebody else's model, data or norm: it is made to fit, or refused in one clear sentence."""
 
+from typing import ClassVar
+
 import lab_zoo
 import pytest
 
 from normlab import data, studies
 from normlab.errors import NormlabError
-from normlab.lab import Arm
+from normlab.lab import Arm, Size
 from normlab.lab.ask import Ask, ask, fit_to, rehearse
 from normlab.lab.cost import cost
+from normlab.lab.rules import about, answered, holm, superior
+from normlab.lab.verdict import setting
 from normlab.store import Recipe
 from normlab.surgery import freeze, keep, remove_bias, reorder, swap
 from normlab.surgery.find import batch_norms
@@ -156,3 +160,45 @@ def test_the_key_is_that_of_the_question_whatever_its_seeds():
     assert asked[0].key == asked[1].key
     assert len({asked[0].key, *(ask("mine", lab_zoo.study(), size="quick", **how).key for how in (
         {"model": "lenet", "data_name": "digits"}, {"data_name": "digits"}, {"norm": "none"}))}) == 4  # fmt: skip
+
+
+class TestAStudyWithASmallSize:
+    """Of three arms, of which quick has two."""
+
+    rule = staticmethod(lambda other: superior("accuracy", "BN", other, -1))
+    arms: ClassVar = {"BN": Arm(), "none": Arm(swap("batch", "none")), "ln": Arm(swap("batch", "layer"))}
+
+    def study(self, *own):
+        arms = self.arms | {name: Arm(swap("batch", name)) for name in own}
+        others = [name for name in arms if name != "BN"]
+        return lab_zoo.study(
+            arms=arms,
+            rules=(holm(tuple(map(self.rule, others))),),
+            beside=(self.rule("ln"), self.rule("none"), answered("accuracy")),
+            sizes={"quick": Size(2, {}, arms=("BN", "none", *own)), "standard": Size(2, {})},
+            with_norm=self.study,
+        )
+
+    def test_it_is_asked_of_the_arms_of_its_size(self):
+        asked = ask("mine", self.study(), size="quick")
+        assert asked.arms.keys() == {"BN", "none"}
+        assert asked.study.rules == [holm((self.rule("none"),))]
+        assert asked.study.beside == [self.rule("none"), answered("accuracy")]
+        assert ask("mine", self.study(), size="standard").arms.keys() == self.arms.keys()
+
+    def test_a_norm_of_the_users_has_an_arm_of_its_own(self):
+        asked = ask("mine", self.study(), size="quick", norm="lab_zoo:Shift")
+        rehearse(asked)
+        shifts = {name: names_of(recipe).count("Shift") for name, recipe in asked.arms.items()}
+        assert shifts == {"BN": 0, "none": 0, "lab_zoo:Shift": 1}
+        assert asked.study.rules == [holm((self.rule("none"), self.rule("lab_zoo:Shift")))]
+        assert asked.key != ask("mine", self.study(), size="quick").key
+        assert "Shift" not in setting(asked)
+
+
+def test_a_rule_of_a_size_is_about_its_arms():
+    one, other = superior("m", "a", "b"), superior("m", "a", "c")
+    assert about(one, ("a", "b")) == one
+    assert about(one, ("a",)) is None
+    assert about(holm((one, other)), ("a", "c")) == holm((other,))
+    assert about(holm((one, other)), ("c",)) is None

@@ -22,7 +22,9 @@ PROBES_MADE = [
     measure.optimizer_equation(every=5),
     measure.percentiles(every=10, of="norm", at=(5, 50)),
     measure.statistics_graph(every=0, steps=3),
+    measure.synchronized(every=0, examples=9),
     measure.under_statistics(every=4),
+    measure.uniformity(every=3, channels=2, values=100),
     measure.variance_ratio(every=7, draws=2),
 ]
 each_probe = pytest.mark.parametrize("probe", PROBES_MADE, ids=lambda probe: type(probe).__name__)
@@ -67,6 +69,9 @@ def test_the_users_own() -> None:
         ({"name": "variance_ratio", "every": 1, "draws": 0}, "draws as a whole number of at least 1, got 0"),
         ({"name": "curvature", "every": 1, "iterations": 0}, "iterations as a whole number of at least 1, got 0"),
         ({"name": "statistics_graph", "every": 1, "steps": "2"}, "steps as a whole number of at least 1, got '2'"),
+        ({"name": "uniformity", "every": 1, "channels": 0}, "channels as a whole number of at least 1, got 0"),
+        ({"name": "uniformity", "every": 1, "values": 1}, "values as a whole number of at least 2, got 1"),
+        ({"name": "synchronized", "every": 1, "examples": 5}, "examples as a whole number of at least 6, got 5"),
         ({"name": "percentiles", "every": 1, "of": "activations"}, "a known kind of layer, got 'activations'"),
         ({"name": "percentiles", "every": 1, "at": [15, 101]}, r"percentiles from 0 to 100, got \(15, 101\)"),
         ({"name": "percentiles", "every": 1, "at": []}, "percentiles from 0 to 100"),

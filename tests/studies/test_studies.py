@@ -27,6 +27,7 @@ TINY = {"train_examples": 60, "epochs": 1, "batch_size": 20, "precise_examples":
 MORE = {
     "convergence": {"train_examples": 60, "batch_size": 60, "epochs": 12},
     "returned-statistics": {"train_examples": 40},
+    "transforms": {"train_examples": 20},
 }
 SEEDS = 2
 

@@ -63,7 +63,7 @@ def list_studies(*, json: Json = False) -> None:
 
     found = {name: studies.find(name) for name in studies.names()}
     counts = {
-        name: {size: each.plan.expected(len(each.arms), chosen.seeds) for size, chosen in each.sizes.items()}
+        name: {size: each.plan.expected(len(each.at(size).arms), chosen.seeds) for size, chosen in each.sizes.items()}
         for name, each in found.items()
     }
     if json:

@@ -38,7 +38,12 @@ class Ask:
     @functools.cached_property
     def arms(self) -> Arms:
         """Arm to its recipe, resolved, with seed 0."""
-        return {name: arm.recipe(self.base, self.norm) for name, arm in self.study.arms.items()}
+        return {name: arm.recipe(self.base, self.in_place) for name, arm in self.study.arms.items()}
+
+    @property
+    def in_place(self) -> str | None:
+        """The norm that stands in batch norm's place: the user's, unless it has an arm of its own."""
+        return None if self.study.with_norm else self.norm
 
     @property
     def all_seeds(self) -> Sequence[int]:
@@ -85,6 +90,9 @@ def ask(
     Raises NormlabError where they do not serve: no batch norm to ask about, one class, too few examples.
     """
     base = study.recipe_of(size)
+    if norm is not None and study.with_norm:
+        study = study.with_norm(norm)
+    study = study.at(size)
     if model is not None:
         models.find(model)
         if model != base.model:

@@ -11,7 +11,8 @@ from normlab.lab.plan import Arms
 from normlab.store import Recipe
 
 ROUNDS = 15
-"""Measurements of each arm."""
+"""Measurements of each of two arms; more arms have fewer turns, but FEWEST."""
+FEWEST = 5
 STEPS = 20
 """Steps of a measurement."""
 
@@ -32,7 +33,8 @@ def measure_steps(payload: str) -> str:
     measured: dict[str, list[float]] = {arm: [] for arm in recipes}
     with threads(1):
         steps = {arm: _steps(recipe) for arm, recipe in recipes.items()}
-        for number in range(ROUNDS + 1):
+        rounds = max(min(ROUNDS, FEWEST), 2 * ROUNDS // max(2, len(recipes)))
+        for number in range(rounds + 1):
             for arm, each in steps.items():
                 start = time.perf_counter()
                 for _ in range(STEPS):

@@ -7,7 +7,7 @@ if all of it lies where the claim says it does not, inconclusive otherwise.
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
 from normlab.lab import statistics
@@ -392,3 +392,11 @@ class holm:
             findings |= decided or found
             left = [index for index in left if index not in findings]
         return [findings[index] for index in range(len(self.rules))]
+
+
+def about(rule: Rule, arms: Collection[str]) -> Rule | None:
+    """The rule, if it is about none but these arms; of a family those that are; None where that leaves nothing."""
+    if isinstance(rule, holm):
+        kept = tuple(each for each in rule.rules if about(each, arms))
+        return holm(kept) if kept else None
+    return rule if set(rule.arms) <= set(arms) else None

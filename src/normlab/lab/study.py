@@ -10,7 +10,7 @@ import pydantic
 from normlab.errors import NormlabError, choose
 from normlab.lab.cell import Cell
 from normlab.lab.plan import Plan, every_arm
-from normlab.lab.rules import Outcomes, Rule
+from normlab.lab.rules import Outcomes, Rule, about
 from normlab.store import Recipe
 from normlab.store.verdict import Figure, Finding, Word
 from normlab.surgery import Surgery, freeze, keep, swap, to_plain
@@ -80,10 +80,12 @@ class Measure:
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-    """How much of the question is asked: seeds, and changes to the recipe."""
+    """How much of the question is asked: seeds, changes to the recipe, and which arms."""
 
     seeds: int
     changes: Mapping[str, Any]
+    arms: tuple[str, ...] = ()
+    """All of them where none is named."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,6 +131,8 @@ class Study:
     caveats: Sequence[str] = ()
     thread: tuple[int, ...] = ()
     """The lines of the thread that it answers."""
+    with_norm: Callable[[str], "Study"] | None = None
+    """The study with an arm for a norm of the user's (--norm), where that is not to stand in batch norm's place."""
 
     def __post_init__(self) -> None:
         if not self.rules:
@@ -147,3 +151,15 @@ class Study:
     def recipe_of(self, size: str) -> Recipe:
         """The base recipe at a size; NormlabError if the study has no such size."""
         return self.recipe.replace(**choose(self.sizes, size, "size").changes)
+
+    def at(self, size: str) -> "Study":
+        """The study of the arms of a size: its rules about them alone; NormlabError if it has no such size."""
+        chosen = choose(self.sizes, size, "size").arms
+        if not chosen:
+            return self
+        return dataclasses.replace(
+            self,
+            arms={arm: self.arms[arm] for arm in chosen},
+            rules=[rule for each in self.rules if (rule := about(each, chosen))],
+            beside=[rule for each in self.beside if (rule := about(each, chosen))],
+        )

@@ -109,7 +109,7 @@ def setting(asked: Ask) -> str:
     base = asked.base
     examples = f"{base.train_examples:,} training examples" if base.train_examples else "all training examples"
     passes = "1 epoch" if base.epochs == 1 else f"{base.epochs} epochs"
-    norm = f", {asked.norm} for batch norm" if asked.norm else ""
+    norm = f", {asked.in_place} for batch norm" if asked.in_place else ""
     return (
         f"{asked.subject}{norm} on {base.data}, {examples}, {passes}, batch {base.batch_size}, "
         f"{base.optimizer}, seeds 0 to {asked.seeds - 1}"

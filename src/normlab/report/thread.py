@@ -49,13 +49,13 @@ THREAD = (
         8,
         "What else do the high-level batch normalization layers serve for: 1-d, 2-d, 3-d, sequences, synchronized, "
         "domain adaptation?",
-        (),
+        ("applications",),
     ),
     Line(
         9,
         "Which other transforms could normalize: the probability integral transform, a full-rank covariance "
         "estimate, the mean or the variance alone?",
-        (),
+        ("transforms", "pit-fit"),
     ),
     Line(10, "Must batch_norm return moving_mean.data?", ("returned-statistics",)),
     Line(11, "How are gamma and beta updated, “the same way as conv weights”?", ("affine-paths",)),
