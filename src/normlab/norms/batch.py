@@ -135,6 +135,7 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
     mask empties does not count for momentum=None. `torch.jit.script`, deprecated, does not take the layer.
     """
 
+    kind: ClassVar = "batch"
     layouts: ClassVar[dict[int, str]]
     sibling: ClassVar[str]
     nonfinite_batches: Tensor

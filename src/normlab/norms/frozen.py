@@ -7,7 +7,7 @@ what is left of batch normalization without batch statistics. A layer of its own
 last: the next `model.train()` undoes it.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -21,6 +21,8 @@ class _Frozen(_BatchNorm):
 
     Raises NormlabError for track_running_stats=False, which leaves nothing to normalize with.
     """
+
+    kind: ClassVar = "frozen"
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

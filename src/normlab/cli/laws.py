@@ -1,0 +1,74 @@
+"""normlab laws: which laws of normalization a layer keeps."""
+
+import json as json_lines
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from normlab.cli.tables import print_table
+
+if TYPE_CHECKING:
+    from normlab.testing import Finding
+
+
+def laws(
+    norm: str | None = None,
+    *,
+    kind: str | None = None,
+    dim: int = 2,
+    json: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Ask a normalization for every law of its kind; bare, list the laws. Exit code 1 if one is broken.
+
+    Args:
+        norm: a built-in normalization (batch, frozen ...), or your own layer as pkg.module:callable; it gets
+            num_features.
+        kind: what it normalizes over what, if it does not say so by an attribute `kind`.
+        dim: 1, 2 or 3 spatial dimensions, of a built-in one.
+        json: print the findings as one line of JSON.
+
+    """
+    from normlab.errors import NormlabError
+    from normlab.nn import find_norm
+    from normlab.testing import all_laws, examine
+
+    if norm is None:
+        header = ("law", "formula", "tolerance", "kinds")
+        rows = [(law.name, law.formula, law.tolerance, ", ".join(sorted(law.kinds))) for law in all_laws()]
+        if json:
+            print(json_lines.dumps([dict(zip(header, row, strict=True)) for row in rows]))
+        else:
+            print_table(header, rows)
+        return
+    layers = find_norm(norm)
+    if dim not in layers:
+        raise NormlabError(f"--dim {', '.join(map(str, layers))}", dim)
+    findings = examine(layers[dim], kind)
+    if json:
+        print(json_lines.dumps([_plain(finding) for finding in findings]))
+    else:
+        by_law: dict[str, list[Finding]] = {}
+        for finding in findings:
+            by_law.setdefault(finding.law.name, []).append(finding)
+        rows = [
+            (name, *(each.outcome for each in found), _why(found), found[0].law.formula)
+            for name, found in by_law.items()
+        ]
+        print_table(("law", *(str(each.dtype).removeprefix("torch.") for each in found), "why", "formula"), rows)
+    if any(finding.outcome == "fail" for finding in findings):
+        raise SystemExit(1)
+
+
+def _why(found: "list[Finding]") -> str:
+    """What broke the law, else why it was not asked."""
+    return next((each.why for each in sorted(found, key=lambda each: each.outcome != "fail") if each.why), "")
+
+
+def _plain(finding: "Finding") -> dict[str, str]:
+    return {
+        "law": finding.law.name,
+        "formula": finding.law.formula,
+        "precision": str(finding.dtype).removeprefix("torch."),
+        "outcome": finding.outcome,
+        "why": finding.why,
+    }

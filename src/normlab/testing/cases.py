@@ -1,0 +1,54 @@
+"""The laws as pytest cases, for anyone's test suite."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from normlab.testing.check import PRECISIONS, LawBroken, judge, kind_of
+from normlab.testing.law import Law, all_laws
+from normlab.testing.subject import Factory, subject
+
+if TYPE_CHECKING:
+    import pytest
+
+
+@dataclass(frozen=True)
+class Case:
+    """One law on one layer in one precision: call it in a test."""
+
+    law: Law
+    factory: Factory
+    kind: str
+    dtype: torch.dtype
+
+    def __call__(self) -> None:
+        """Raises LawBroken if the law does not hold, and skips the test where it does not apply."""
+        import pytest
+
+        finding = judge(self.law, subject(self.factory, self.kind, self.dtype))
+        if finding.outcome == "fail":
+            raise LawBroken(str(finding))
+        if finding.outcome == "does not apply":
+            pytest.skip(finding.why)
+
+
+def parametrize_with_laws(factory: Factory, kind: str | None = None) -> "pytest.MarkDecorator":
+    """One pytest case for each law of the kind and precision.
+
+        @parametrize_with_laws(MyNorm)
+        def test_my_norm(law):
+            law()
+
+    Arguments and errors are those of `check_norm`.
+    """
+    import pytest
+
+    kind = kind_of(factory, kind)
+    cases = [
+        pytest.param(Case(law, factory, kind, dtype), id=f"{law.name}-{str(dtype).removeprefix('torch.')}")
+        for law in all_laws()
+        if kind in law.kinds
+        for dtype in PRECISIONS
+    ]
+    return pytest.mark.parametrize("law", cases)
