@@ -76,7 +76,9 @@ class Tracking(Norm):
 
     def move(self, mean, var, moves):
         self.num_batches_tracked.add_(moves)
-        share = self.num_batches_tracked.clamp(min=1).to(mean).reciprocal() if self.momentum is None else self.momentum
+        share = (
+            self.num_batches_tracked.clamp(min=1).to(mean).reciprocal() if self.momentum is None else self.momentum
+        )
         for running, value in ((self.running_mean, mean), (self.running_var, var)):
             running.copy_(torch.where(moves, running + share * (value.to(running) - running), running))
 
@@ -153,6 +155,7 @@ class Renorm(Tracking):
         inverse = (old_var + self.eps).rsqrt()
         r = ((var + self.eps).sqrt() * inverse).clamp(1 / self.r_max, self.r_max)
         return r, ((mean - old_mean) * inverse).clamp(-self.d_max, self.d_max)
+
 
 class Noisy(Batch):
     kind = "noisy"
@@ -248,7 +251,9 @@ class Weights(nn.Conv2d):
         self.eps = eps
 
     def forward(self, x):
-        return nn.functional.conv2d(x, self.standardized(self.weight.flatten(1)).reshape(self.weight.shape), self.bias, padding=1)
+        return nn.functional.conv2d(
+            x, self.standardized(self.weight.flatten(1)).reshape(self.weight.shape), self.bias, padding=1
+        )
 
     def standardized(self, filters):
         mean = filters.mean(1, keepdim=True)
@@ -314,7 +319,9 @@ class Pca(Whitening):
         s = torch.where(finite, s, eye)
         # Eigenvalues that are equal are moved apart: the derivative of the axes divides by their distance.
         apart = torch.arange(1, s.shape[-1] + 1, dtype=s.dtype) * 4 * torch.finfo(s.dtype).eps
-        values, vectors = torch.linalg.eigh(s + torch.diag(apart) * s.detach().diagonal(dim1=-2, dim2=-1).sum(-1).max())
+        values, vectors = torch.linalg.eigh(
+            s + torch.diag(apart) * s.detach().diagonal(dim1=-2, dim2=-1).sum(-1).max()
+        )
         largest = vectors.gather(-2, vectors.abs().argmax(-2, keepdim=True))
         matrix = (vectors * largest.sign() * values[..., None, :].rsqrt()).mT
         return torch.where(finite, matrix, torch.nan)
@@ -404,7 +411,9 @@ class Normal(Tracking):
     def power(self, y):
         # d psi / d lambda at 1 is even: its covariance with y, what the power must take away, is the skew.
         even = (1 + y.abs()) * torch.log1p(y.abs()) - y.abs()
-        skew = (y * even).movedim(1, 0).flatten(1).mean(1) - (y.sign() * torch.log1p(y.abs())).movedim(1, 0).flatten(1).mean(1)
+        skew = (y * even).movedim(1, 0).flatten(1).mean(1) - (y.sign() * torch.log1p(y.abs())).movedim(1, 0).flatten(
+            1
+        ).mean(1)
         return 1 - 0.5 * torch.tanh(skew)
 
     def transform(self, y, power):

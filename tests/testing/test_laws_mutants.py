@@ -2,10 +2,10 @@
 
 import collections
 
+import norm_references
 import pytest
 import torch
 
-import norm_references
 from compare import assert_close
 from mutants import MUTANTS
 from normlab.testing import all_laws
@@ -26,12 +26,10 @@ def references_by_name(monkeypatch):
     monkeypatch.setattr(identities, "make_norm", lambda name, count, dim, **options: layers[name](count, **options))
 
 
-@pytest.mark.parametrize(
-    ("mutant", "name"), KILLS, ids=[f"{name}-{mutant.layer.__name__}" for mutant, name in KILLS]
-)
+@pytest.mark.parametrize(("mutant", "name"), KILLS, ids=[f"{name}-{mutant.layer.__name__}" for mutant, name in KILLS])
 def test_a_law_kills_its_mutant(mutant, name):
     outcomes = []
-    for dtype in PRECISIONS:
+    for dtype in PRECISIONS.values():
         finding = judge(LAWS[name], subject(mutant.layer, mutant.layer.kind, dtype))
         outcomes.append(str(finding))
         if finding.outcome == "fail":

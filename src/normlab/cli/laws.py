@@ -31,6 +31,7 @@ def laws(
     from normlab.errors import NormlabError
     from normlab.nn import find_norm
     from normlab.testing import all_laws, examine
+    from normlab.testing.check import PRECISIONS
 
     if norm is None:
         header = ("law", "formula", "tolerance", "kinds")
@@ -47,14 +48,11 @@ def laws(
     if json:
         print(json_lines.dumps([_plain(finding) for finding in findings]))
     else:
-        by_law: dict[str, list[Finding]] = {}
-        for finding in findings:
-            by_law.setdefault(finding.law.name, []).append(finding)
-        rows = [
-            (name, *(each.outcome for each in found), _why(found), found[0].law.formula)
-            for name, found in by_law.items()
-        ]
-        print_table(("law", *(str(each.dtype).removeprefix("torch.") for each in found), "why", "formula"), rows)
+        table: list[tuple[str, ...]] = []
+        for name in dict.fromkeys(finding.law.name for finding in findings):
+            found = [finding for finding in findings if finding.law.name == name]
+            table.append((name, *(finding.outcome for finding in found), _why(found), found[0].law.formula))
+        print_table(("law", *PRECISIONS, "why", "formula"), table)
     if any(finding.outcome == "fail" for finding in findings):
         raise SystemExit(1)
 
@@ -68,7 +66,7 @@ def _plain(finding: "Finding") -> dict[str, str]:
     return {
         "law": finding.law.name,
         "formula": finding.law.formula,
-        "precision": str(finding.dtype).removeprefix("torch."),
+        "precision": finding.precision,
         "outcome": finding.outcome,
         "why": finding.why,
     }

@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import torch
-
 from normlab.testing.check import PRECISIONS, LawBroken, judge, kind_of
 from normlab.testing.law import Law, all_laws
 from normlab.testing.subject import Factory, subject
@@ -20,13 +18,13 @@ class Case:
     law: Law
     factory: Factory
     kind: str
-    dtype: torch.dtype
+    precision: str
 
     def __call__(self) -> None:
         """Raises LawBroken if the law does not hold, and skips the test where it does not apply."""
         import pytest
 
-        finding = judge(self.law, subject(self.factory, self.kind, self.dtype))
+        finding = judge(self.law, subject(self.factory, self.kind, PRECISIONS[self.precision]))
         if finding.outcome == "fail":
             raise LawBroken(str(finding))
         if finding.outcome == "does not apply":
@@ -46,9 +44,9 @@ def parametrize_with_laws(factory: Factory, kind: str | None = None) -> "pytest.
 
     kind = kind_of(factory, kind)
     cases = [
-        pytest.param(Case(law, factory, kind, dtype), id=f"{law.name}-{str(dtype).removeprefix('torch.')}")
+        pytest.param(Case(law, factory, kind, precision), id=f"{law.name}-{precision}")
         for law in all_laws()
         if kind in law.kinds
-        for dtype in PRECISIONS
+        for precision in PRECISIONS
     ]
     return pytest.mark.parametrize("law", cases)

@@ -13,12 +13,12 @@ from normlab.testing.kinds import KINDS, check_kind
 from normlab.testing.law import Law, all_laws
 from normlab.testing.subject import DoesNotApply, Factory, Subject, subject
 
-PRECISIONS = (torch.float64, torch.float32)
+PRECISIONS = {"float64": torch.float64, "float32": torch.float32}
 
 Outcome = Literal["pass", "fail", "does not apply"]
 
 
-class LawBroken(AssertionError):
+class LawBroken(AssertionError):  # noqa: N818 - what a test suite knows as a failure
     """What `check_norm` raises: each broken law with its formula, inputs, expected and got."""
 
 
@@ -27,13 +27,12 @@ class Finding:
     """What became of one law in one precision; `why` is empty where it holds."""
 
     law: Law
-    dtype: torch.dtype
+    precision: str
     outcome: Outcome
     why: str = ""
 
     def __str__(self) -> str:
-        precision = str(self.dtype).removeprefix("torch.")
-        return f"{self.law.name} ({self.law.formula}) in {precision}: {self.why or self.outcome}"
+        return f"{self.law.name} ({self.law.formula}) in {self.precision}: {self.why or self.outcome}"
 
 
 def check_norm(factory: Factory, kind: str | None = None) -> None:
@@ -58,24 +57,25 @@ def check_norm(factory: Factory, kind: str | None = None) -> None:
 def examine(factory: Factory, kind: str | None = None) -> list[Finding]:
     """What became of every law in every precision, those for other kinds included."""
     kind = kind_of(factory, kind)
-    subjects = [subject(factory, kind, dtype) for dtype in PRECISIONS]
+    subjects = [subject(factory, kind, dtype) for dtype in PRECISIONS.values()]
     return [judge(law, each) for law in all_laws() for each in subjects]
 
 
 def judge(law: Law, subject: Subject) -> Finding:
     """One law on one subject. What the layer raises within a law breaks it."""
+    precision = str(subject.dtype).removeprefix("torch.")
     if subject.kind not in law.kinds:
-        return Finding(law, subject.dtype, "does not apply", f"not a law of {subject.kind}")
+        return Finding(law, precision, "does not apply", f"not a law of {subject.kind}")
     try:
         law(subject)
     except DoesNotApply as reason:
-        return Finding(law, subject.dtype, "does not apply", str(reason))
+        return Finding(law, precision, "does not apply", str(reason))
     except Broken as found:
-        return Finding(law, subject.dtype, "fail", str(found))
+        return Finding(law, precision, "fail", str(found))
     except Exception as error:
-        found = Broken("the layer", describe([subject.draw()]), "no error", one_line(error))
-        return Finding(law, subject.dtype, "fail", str(found))
-    return Finding(law, subject.dtype, "pass")
+        raised = Broken("the layer", describe([subject.draw()]), "no error", one_line(error))
+        return Finding(law, precision, "fail", str(raised))
+    return Finding(law, precision, "pass")
 
 
 def kind_of(factory: Callable[..., nn.Module], kind: str | None) -> str:

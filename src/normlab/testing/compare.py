@@ -65,9 +65,7 @@ def pull_back(f: Map, inputs: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
         return value, [torch.zeros_like(leaf) for leaf in leaves]
     along = torch.randn(value.shape, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
     gradients = torch.autograd.grad(value, leaves, along.to(value), allow_unused=True)
-    filled = [
-        torch.zeros_like(leaf) if one is None else one for one, leaf in zip(gradients, leaves, strict=True)
-    ]
+    filled = [torch.zeros_like(leaf) if one is None else one for one, leaf in zip(gradients, leaves, strict=True)]
     return value.detach(), filled
 
 

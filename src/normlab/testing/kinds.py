@@ -41,7 +41,8 @@ STANDARDIZED = frozenset({"batch", "layer", "group", "instance"})
 DIVIDED_BY_RMS = frozenset({"rms", "response"})
 WHITENED = frozenset({"zca", "pca", "cholesky", "newton-schulz"})
 STATISTICS_OF_THE_BATCH = (
-    frozenset({"batch", "mean-only", "variance-only", "ghost", "renorm", "noisy", "uniform", "rank", "normal"}) | WHITENED
+    frozenset({"batch", "mean-only", "variance-only", "ghost", "renorm", "noisy", "uniform", "rank", "normal"})
+    | WHITENED
 )
 BY_ITSELF = frozenset({"frozen", "layer", "group", "instance", "rms", "response", "tanh", "weights", "dropout"})
 """Kinds under which an example never sees another one, in training either."""

@@ -3,7 +3,7 @@
 import contextlib
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,7 +47,7 @@ class Subject:
         """The tolerance of a law that states one for each precision."""
         return double if self.dtype == torch.float64 else single
 
-    def make(self, *, drawn: bool = False, prefer: dict[str, Any] | None = None, **options: Any) -> nn.Module:
+    def make(self, *, drawn: bool = False, prefer: Mapping[str, Any] | None = None, **options: Any) -> nn.Module:
         """A new layer in training mode; gamma 1 and beta 0, or random with `drawn`.
 
         `prefer` are options that it gets if it takes them. Raises DoesNotApply if it does not take `options`.
@@ -70,6 +70,15 @@ class Subject:
             _fill(layer, drawn)
         return layer
 
+    def without_eps(self, *, drawn: bool = False) -> nn.Module:
+        """A layer at eps = 0; DoesNotApply if it takes none, or refuses it when it is called, as torch's do."""
+        layer = self.make(drawn=drawn, eps=0.0)
+        try:
+            run(layer, self.draw())
+        except (RuntimeError, ValueError) as error:
+            raise DoesNotApply("it refuses eps = 0") from error
+        return layer
+
     def trained(self, **options: Any) -> nn.Module:
         """A layer in evaluation mode that has seen three batches; gamma and beta are random."""
         layer = self.make(drawn=True, **options)
@@ -81,7 +90,7 @@ class Subject:
     def draw(
         self, *, seed: int = 0, rows: int = ROWS, spatial: tuple[int, ...] | None = None, mean: float = 1.0
     ) -> Tensor:
-        """x (rows, C, *spatial) of correlated channels, each with a mean and a deviation of its own near 1."""
+        """Inputs (rows, C, *spatial) of correlated channels, each with a mean and a deviation of its own near 1."""
         spatial = self.positions if spatial is None else spatial
         generator = torch.Generator().manual_seed(seed)
         x = torch.randn(rows, CHANNELS, math.prod(spatial), generator=generator, dtype=torch.float64)
@@ -102,7 +111,7 @@ class Subject:
         return tuple(1 for _ in self.spatial)
 
     def rows(self, x: Tensor, layer: nn.Module) -> Tensor:
-        """x as (sets, elements that share statistics)."""
+        """Of x: (sets, elements that share statistics)."""
         return sets(self.kind, x, layer)[0]
 
     def spread(self, x: Tensor, layer: nn.Module) -> Tensor:
@@ -119,9 +128,10 @@ class Subject:
         return back(centered * (self.spread(x, layer) + eps_of(layer)).rsqrt())
 
     def condition(self, x: Tensor, layer: nn.Module) -> float:
-        """k = 1 + |mean| / s over the sets: by how much rounding of the input is magnified."""
+        """The k = 1 + |mean| / s of the sets: by how much rounding of the input is magnified."""
         rows = self.rows(x, layer).double()
-        s = (rows.var(1, correction=0) + float(getattr(layer, "eps", 0.0))).sqrt()
+        eps = getattr(layer, "eps", None)
+        s = (rows.var(1, correction=0) + (eps if isinstance(eps, float | int) else 0.0)).sqrt()
         return 1 + (rows.mean(1).abs() / s).max().item()
 
 
@@ -137,7 +147,9 @@ def subject(factory: Factory, kind: str, dtype: torch.dtype) -> Subject:
         raise
     except Exception as error:
         raise NormlabError(
-            f"a factory that makes a layer of num_features = {CHANNELS} alone", one_line(error), "wrap it in a function"
+            f"a factory that makes a layer of num_features = {CHANNELS} alone",
+            one_line(error),
+            "wrap it in a function",
         ) from error
     if not isinstance(layer, nn.Module):
         raise NormlabError("a factory of layers (nn.Module)", f"one of {type(layer).__name__}")
@@ -212,5 +224,5 @@ def _fill(layer: nn.Module, drawn: bool) -> None:
                 parameter.fill_(NO_THRESHOLD)
 
 
-def _listed(options: dict[str, Any]) -> str:
+def _listed(options: Mapping[str, Any]) -> str:
     return ", ".join(f"{name}={value}" for name, value in options.items())

@@ -1,9 +1,9 @@
 """Layer, group, instance and root mean square normalization, and the hyperbolic tangent, each broken."""
 
 import torch
+from norm_references import Group, Layer, MeanOnly, Rms, Tanh
 
 from mutants.table import mutant, with_gradient
-from norm_references import Group, Layer, MeanOnly, Rms, Tanh
 
 
 @mutant("training-ignores-the-batch")

@@ -1,7 +1,8 @@
 """Weight standardization, broken."""
 
-from mutants.table import mutant
 from norm_references import Weights
+
+from mutants.table import mutant
 
 
 @mutant("filters-have-no-mean", "filters-have-no-scale")

@@ -1,9 +1,9 @@
 """Ghost batch normalization and batch renormalization, broken."""
 
 import torch
+from norm_references import Ghost, Renorm, column
 
 from mutants.table import mutant
-from norm_references import Ghost, Renorm, column
 
 
 @mutant("ghost-of-all-is-batch", "ghost-of-one-is-instance")

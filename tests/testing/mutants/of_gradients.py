@@ -1,10 +1,10 @@
 """Batch normalization whose values are right and whose gradients are not, and what finite differences must see."""
 
 import torch
+from norm_references import Batch, column
 from torch.autograd import Function
 
 from mutants.table import mutant, with_gradient
-from norm_references import Batch, column
 
 
 @mutant(

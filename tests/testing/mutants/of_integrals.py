@@ -1,9 +1,9 @@
 """Transforms to a uniform or a Gaussian distribution, broken."""
 
 import torch
+from norm_references import Normal, Rank, Uniform, column
 
 from mutants.table import mutant, with_gradient
-from norm_references import Normal, Rank, Uniform, column
 
 
 @mutant("ranks-are-uniform")

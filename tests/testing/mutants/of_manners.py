@@ -3,10 +3,10 @@
 import copy
 
 import torch
+from norm_references import Batch, column
 
 from mutants.of_running import halved
 from mutants.table import mutant, with_gradient
-from norm_references import Batch, column
 
 
 def is_half(x):
@@ -232,7 +232,6 @@ class TracksNothingWhenCompiled(Batch):
 class TakesTheMeanForAConstantWhenCompiled(Batch):
     def by_batch(self, x, mean, var):
         return super().by_batch(x, mean.detach() if torch.compiler.is_compiling() else mean, var)
-
 
 
 @mutant("maps-in-evaluation")

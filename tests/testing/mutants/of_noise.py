@@ -1,9 +1,9 @@
 """Dropout and noise, broken."""
 
 import torch
+from norm_references import Dropout, Noisy
 
 from mutants.table import mutant, with_gradient
-from norm_references import Dropout, Noisy
 
 
 @mutant("dropout-commutes-with-relu")

@@ -1,9 +1,9 @@
 """Running statistics that move wrongly, too often, or with a memory."""
 
 import torch
+from norm_references import Batch, Frozen
 
 from mutants.table import mutant, with_gradient
-from norm_references import Batch, Frozen
 
 
 def halved(g):

@@ -1,9 +1,9 @@
 """Batch normalization with a wrong mean, variance or eps."""
 
 import torch
+from norm_references import Batch, column
 
 from mutants.table import mutant
-from norm_references import Batch, column
 
 
 @mutant(
@@ -105,7 +105,9 @@ class IsRectified(Batch):
 @mutant("examples-have-no-order", "order-is-kept")
 class RollsTheExamples(Batch):
     def normalized(self, x):
-        return super().normalized(x) + super().normalized(x).roll(1, 0) * torch.arange(len(x)).to(x).reshape(-1, *[1] * (x.dim() - 1))
+        return super().normalized(x) + super().normalized(x).roll(1, 0) * torch.arange(len(x)).to(x).reshape(
+            -1, *[1] * (x.dim() - 1)
+        )
 
 
 @mutant("order-is-kept")

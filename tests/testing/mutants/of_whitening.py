@@ -1,10 +1,10 @@
 """Whitening by the wrong matrix, or with the wrong gradient."""
 
 import torch
+from norm_references import Cholesky, NewtonSchulz, Pca, Zca
 
 from mutants.of_gradients import ramp
 from mutants.table import mutant, with_gradient
-from norm_references import Cholesky, NewtonSchulz, Pca, Zca
 
 
 @mutant("whitened-covariance", "groups-of-one-are-batch")

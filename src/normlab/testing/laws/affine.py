@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from normlab.testing.compare import same, same_map
-from normlab.testing.kinds import ALL, DIVIDED_BY_RMS
+from normlab.testing.kinds import ALL
 from normlab.testing.law import law
 from normlab.testing.subject import Subject, eps_of, needs, run
 
@@ -15,7 +15,7 @@ SCALED = ALL - {"any", "response", "weights", "dropout", "noisy"}
 
 @law("dgamma = sum g xh, dbeta = sum g", "1e-5 float32, 1e-12 float64", SCALED)
 def affine_gradients(subject: Subject) -> None:
-    """gamma's gradient is the sum of g times the normalized values, beta's that of g."""
+    """The gradient of gamma is the sum of g times the normalized values, beta's that of g."""
     layer, x = subject.make(drawn=True), subject.draw()
     needs(layer, "weight")
     parameters: list[Tensor] = [p for p in (layer.weight, getattr(layer, "bias", None)) if isinstance(p, Tensor)]
@@ -31,7 +31,7 @@ def affine_gradients(subject: Subject) -> None:
 
 @law("y = gamma xh + beta", "8 u k", SCALED)
 def affine_form(subject: Subject) -> None:
-    """gamma scales and beta shifts what comes out, each channel its own."""
+    """Each channel's own gamma scales, and its own beta shifts, what comes out."""
     layer, x = subject.make(drawn=True), subject.draw()
     needs(layer, "weight")
     plain = subject.make()

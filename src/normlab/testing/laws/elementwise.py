@@ -27,7 +27,11 @@ def bounded_by_gamma(subject: Subject) -> None:
     same_map("y far from 0", lambda x: run(layer, x), lambda x: end, 4 * subject.u, far)
 
 
-@law("drop(relu(h)) = relu(drop(h)) under one mask; drop(sigmoid(h)) != sigmoid(drop(h))", "exact", frozenset({"dropout"}))
+@law(
+    "drop(relu(h)) = relu(drop(h)) under one mask; drop(sigmoid(h)) != sigmoid(drop(h))",
+    "exact",
+    frozenset({"dropout"}),
+)
 def dropout_commutes_with_relu(subject: Subject) -> None:
     """Dropout may stand before or after a ReLU, and it matters on which side of a sigmoid it stands."""
     layer, x = subject.make(), subject.draw(mean=0.0)
@@ -41,7 +45,11 @@ def dropout_commutes_with_relu(subject: Subject) -> None:
     )
 
 
-@law("y(h; seed) twice is the same; y(h; other seed) is not; evaluation draws nothing", "exact", frozenset({"noisy", "dropout"}))
+@law(
+    "y(h; seed) twice is the same; y(h; other seed) is not; evaluation draws nothing",
+    "exact",
+    frozenset({"noisy", "dropout"}),
+)
 def noise_comes_from_the_generator(subject: Subject) -> None:
     """Random layers draw from torch's generator: a seed repeats them, another changes them, evaluation has none."""
     layer, x = subject.make(drawn=True), subject.draw()

@@ -30,7 +30,9 @@ def training_sees_the_batch(subject: Subject) -> None:
     def output(others: Tensor) -> Tensor:
         return run(layer, torch.cat([first, others]))[:1]
 
-    differ("y of the first example when the others change", output, lambda o: output(3 * o.detach() + 1), 0.01, others)
+    differ(
+        "y of the first example when the others change", output, lambda o: output(3 * o.detach() + 1), 0.01, others
+    )
 
 
 def _alone(subject: Subject, layer: nn.Module) -> None:

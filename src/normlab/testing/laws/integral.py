@@ -10,12 +10,17 @@ from normlab.testing.kinds import DIVIDED_BY_RMS
 from normlab.testing.law import law
 from normlab.testing.subject import Subject, eps_of, run
 
-MONOTONE = frozenset({"batch", "mean-only", "variance-only", "ghost", "renorm", "frozen", "instance", "response", "tanh"}) | {
-    "uniform", "rank", "normal"
-}  # fmt: skip
+MONOTONE = frozenset(
+    {"batch", "mean-only", "variance-only", "ghost", "renorm", "frozen", "instance", "response"}
+    | {"tanh", "uniform", "rank", "normal"}
+)
 
 
-@law("sorted y = (i - 1/2) / N, so that the Kolmogorov-Smirnov distance to uniform is 1 / (2N)", "4 u", frozenset({"rank"}))
+@law(
+    "sorted y = (i - 1/2) / N: its Kolmogorov-Smirnov distance to uniform is 1 / (2N)",
+    "4 u",
+    frozenset({"rank"}),
+)
 def ranks_are_uniform(subject: Subject) -> None:
     """Ranks spread each channel evenly over (0, 1), as evenly as N values can be; the stand-in gradient rises."""
     layer, x = subject.make(), subject.draw()

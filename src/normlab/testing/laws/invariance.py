@@ -16,7 +16,9 @@ DIVIDED = STANDARDIZED | DIVIDED_BY_RMS | WHITENED | {"ghost", "noisy", "varianc
 """Kinds that divide by a deviation, to whose square eps is added."""
 
 
-@law("BN(h + c) = BN(h)", "8 u (1 + (|mu| + |c|) / sigma), 100 times that for whitening and uniform values", SHIFTLESS)
+@law(
+    "BN(h + c) = BN(h)", "8 u (1 + (|mu| + |c|) / sigma), 100 times that for whitening and uniform values", SHIFTLESS
+)
 def shift_invariance(subject: Subject) -> None:
     """A constant that is added changes nothing; one for each channel, for kinds that normalize channels."""
     layer, x = subject.make(), subject.draw()
@@ -64,14 +66,12 @@ def scale_law(subject: Subject) -> None:
             rows = subject.rows(run(layer, x), layer)
             return ratio * rows if a > 0 else -ratio * rows
 
-        same_map(
-            f"y of {a} h", lambda x, a=a: subject.rows(run(layer, a * x), layer), scaled, within, x
-        )
+        same_map(f"y of {a} h", lambda x, a=a: subject.rows(run(layer, a * x), layer), scaled, within, x)
 
 
 @law("y(a h; a^2 eps) = y(h; eps), a > 0", "1e-5 float32, 1e-12 float64, times k", DIVIDED)
 def eps_is_a_variance(subject: Subject) -> None:
-    """eps has the unit of a variance: input and eps scaled together give the same output."""
+    """As eps has the unit of a variance, input and eps scaled together give the same output."""
     layer, x = subject.make(eps=0.1), subject.draw()
     scaled = subject.make(eps=0.4)
     within = subject.exact(1e-12, 1e-5) * subject.condition(x, layer)
@@ -81,7 +81,7 @@ def eps_is_a_variance(subject: Subject) -> None:
 @law("eps = 0, a > 0: y(aW) = y(W), grad at aW = grad at W / a", "1e-5 float32, 1e-12 float64, times k", DIVIDED)
 def gradient_falls_as_weights_grow(subject: Subject) -> None:
     """At eps = 0 the weights before the layer have no scale, and a gradient that falls as they grow."""
-    layer, z = subject.make(eps=0.0), subject.draw(seed=1)
+    layer, z = subject.without_eps(), subject.draw(seed=1)
     weights = _weights(z)
     within = subject.exact(1e-12, 1e-5) * subject.condition(_linear(weights, z), layer)
     same_map(
@@ -98,7 +98,9 @@ def examples_have_no_order(subject: Subject) -> None:
     same_map("y of permuted examples", lambda x: run(layer, x[order]), lambda x: run(layer, x)[order], within, x)
 
 
-@law("y([h; h]) = [y(h); y(h)]", "8 u k", (STATISTICS_OF_THE_BATCH - RANDOM - {"ghost", "rank"}) | {"frozen", "layer"})
+@law(
+    "y([h; h]) = [y(h); y(h)]", "8 u k", (STATISTICS_OF_THE_BATCH - RANDOM - {"ghost", "rank"}) | {"frozen", "layer"}
+)
 def duplicates_change_nothing(subject: Subject) -> None:
     """A batch that holds every example twice has the same statistics."""
     layer, twice, x = subject.make(), subject.make(), subject.draw()
@@ -115,10 +117,12 @@ def duplicates_change_nothing(subject: Subject) -> None:
 @law(
     "y(h) + y(-h) = constant",
     "8 u k",
-    STANDARDIZED | WHITENED | {"ghost", "mean-only", "variance-only", "noisy", "frozen", "rms", "tanh", "uniform", "normal"},
+    STANDARDIZED
+    | WHITENED
+    | {"ghost", "mean-only", "variance-only", "noisy", "frozen", "rms", "tanh", "uniform", "normal"},
 )
 def odd_about_a_constant(subject: Subject) -> None:
-    """Mirrored inputs give mirrored outputs; the noise of a noisy norm, the same twice, knows nothing of the input."""
+    """Mirrored inputs give mirrored outputs; noise, the same twice, knows nothing of the input."""
     layer, x, other = subject.make(drawn=True), subject.draw(), subject.draw(seed=1).flip(0)
 
     def both(x: Tensor) -> Tensor:

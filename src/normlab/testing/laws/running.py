@@ -85,8 +85,8 @@ def memory_is_flat(subject: Subject) -> None:
     layer = subject.make(drawn=True)
     alive: list[weakref.ref] = []
 
-    def keep(saved: Tensor) -> list[Tensor]:
-        holder = _Saved([saved])
+    def keep(saved: Tensor) -> "_Saved":
+        holder = _Saved([saved.detach()])  # else what saves its own output would keep itself
         alive.append(weakref.ref(holder))
         return holder
 
@@ -94,18 +94,20 @@ def memory_is_flat(subject: Subject) -> None:
         h = subject.draw(seed=seed).requires_grad_() * 1.0
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda holder: holder[0]):
             y = step(layer, h)
-        alive.append(weakref.ref(h))
+        alive += [weakref.ref(h), weakref.ref(y)]
         if y.requires_grad:
-            y.sum().backward(inputs=[*layer.parameters()] or None)
+            y.sum().backward()
         if seed == 0:
             del h, y
             gc.collect()
             first = sum(ref() is not None for ref in alive)
-    h = y = None
+    del h, y
     gc.collect()
     kept = sum(ref() is not None for ref in alive)
     if kept > first:
-        raise Broken("tensors kept after 100 steps", describe([subject.draw()]), f"the {first} of one step", str(kept))
+        raise Broken(
+            "tensors kept after 100 steps", describe([subject.draw()]), f"the {first} of one step", str(kept)
+        )
 
 
 class _Saved(list):
@@ -126,7 +128,9 @@ def nonfinite_batches_are_left_out(subject: Subject) -> None:
             raise Broken(f"y of a batch with {bad}", describe([x]), "NaN or inf in it", "neither")
         for name, value in spared.state_dict().items():
             if not torch.equal(value, layer.state_dict()[name]):
-                raise Broken(f"{name} after a batch with {bad}", describe([x]), str(value), str(layer.state_dict()[name]))
+                raise Broken(
+                    f"{name} after a batch with {bad}", describe([x]), str(value), str(layer.state_dict()[name])
+                )
         z = subject.draw(seed=2)
         for mode in (False, True):
             same_map(
@@ -167,7 +171,9 @@ def _moves_nothing(subject: Subject, layer: nn.Module, what: str) -> None:
     for name, value in twin.state_dict().items():
         found = layer.state_dict()[name]
         if not torch.equal(value, found):
-            raise Broken(f"{name} after three batches in {what}", describe([subject.draw(seed=20)]), str(value), str(found))
+            raise Broken(
+                f"{name} after three batches in {what}", describe([subject.draw(seed=20)]), str(value), str(found)
+            )
     x = subject.draw()
     same_map(f"y after three batches in {what}", lambda x: run(layer, x), lambda x: run(twin, x), 0.0, x)
 
