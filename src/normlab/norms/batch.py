@@ -91,6 +91,7 @@ class _BatchNorm(Shaped, nn.modules.batchnorm._BatchNorm):
     mask empties does not count for momentum=None. `torch.jit.script`, deprecated, does not take the layer.
     """
 
+    kind: ClassVar = "batch"
     absorbs_bias: ClassVar[bool] = True
     """Whether a constant added to a channel of x, and to its running mean, changes nothing."""
     nonfinite_batches: Tensor
