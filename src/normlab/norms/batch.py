@@ -126,6 +126,32 @@ def check_settings(eps: float, momentum: float | Tensor | None) -> None:
         )
 
 
+def check_input(layer: nn.Module, input: Tensor, num_features: int, layouts: dict[int, str], sibling: str) -> None:
+    """Raises NormlabError on what the layer does not take; `sibling` is the advice where it has other dimensions."""
+    if input.dim() in layouts and input.shape[1] == num_features and input.is_floating_point():
+        return
+    got = f"{input.dim()}D input {tuple(input.shape)}"
+    if input.dim() not in layouts:
+        wanted = " or ".join(f"{dims}D input {layout}" for dims, layout in layouts.items())
+        unbatched = input.dim() + 1 in layouts and input.shape[:1] == (num_features,)
+        advice = f"add the batch dimension: x.unsqueeze(0), or {sibling}" if unbatched else sibling
+        raise NormlabError(wanted, got, advice)
+    if not input.is_floating_point():
+        raise NormlabError("floating input", input.dtype, "convert it: x.float()")
+    raise NormlabError(
+        f"{num_features} channels", f"{input.shape[1]} in {got}", f"make it {type(layer).__name__}({input.shape[1]})"
+    )
+
+
+def check_spread(input: Tensor) -> None:
+    """Raises torch's ValueError where statistics would come from one value per channel."""
+    if values_per_channel(input) == 1:
+        raise ValueError(
+            f"Expected more than 1 value per channel when training, got input size {tuple(input.shape)}; "
+            "use larger batches, drop the last one, or call eval() on this layer"
+        )
+
+
 class _BatchNorm(nn.modules.batchnorm._BatchNorm):
     """What the three layers share: torch's signature, defaults, parameters, buffers and state_dict.
 
@@ -168,11 +194,7 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
         running_mean, running_var = self.running_mean, self.running_var
         if not self.training and running_mean is not None and running_var is not None:
             return normalize_by(input, running_mean, running_var, self.weight, self.bias, mask, self.eps)
-        if values_per_channel(input) == 1:
-            raise ValueError(
-                f"Expected more than 1 value per channel when training, got input size {tuple(input.shape)}; "
-                "use larger batches, drop the last one, or call eval() on this layer"
-            )
+        check_spread(input)
         y, batch = normalize_by_batch(input, self.weight, self.bias, mask, self.eps)
         if self.training:
             self._track(batch)
@@ -222,21 +244,7 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
             self.nonfinite_batches = torch.zeros((), dtype=torch.int64, device=loaded.device)
 
     def _check_input_dim(self, input: Tensor) -> None:
-        if input.dim() in self.layouts and input.shape[1] == self.num_features and input.is_floating_point():
-            return
-        got = f"{input.dim()}D input {tuple(input.shape)}"
-        if input.dim() not in self.layouts:
-            wanted = " or ".join(f"{dims}D input {layout}" for dims, layout in self.layouts.items())
-            unbatched = input.dim() + 1 in self.layouts and input.shape[:1] == (self.num_features,)
-            advice = f"add the batch dimension: x.unsqueeze(0), or {self.sibling}" if unbatched else self.sibling
-            raise NormlabError(wanted, got, advice)
-        if not input.is_floating_point():
-            raise NormlabError("floating input", input.dtype, "convert it: x.float()")
-        raise NormlabError(
-            f"{self.num_features} channels",
-            f"{input.shape[1]} in {got}",
-            f"make it {type(self).__name__}({input.shape[1]})",
-        )
+        check_input(self, input, self.num_features, self.layouts, self.sibling)
 
 
 class BatchNorm1d(_BatchNorm, nn.BatchNorm1d):

@@ -82,6 +82,12 @@ def inverse_std(var: Tensor, eps: float) -> Tensor:
     return torch.where(constant, 0, torch.where(constant, 1, shifted).rsqrt())
 
 
+def affine(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    """Gives weight * x + bias, each (C,) or None."""
+    y = x if weight is None else x * column(cast(weight, x), x)
+    return y if bias is None else y + column(cast(bias, x), x)
+
+
 def count(x: Tensor, kept: Tensor | None) -> Tensor:
     """Elements of a channel, of shape (), or (1,) or (C,) under a mask."""
     if kept is None:

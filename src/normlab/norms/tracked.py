@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from normlab.norms.batch import BatchNorm1d, BatchNorm2d, BatchNorm3d, _BatchNorm, check_settings
-from normlab.norms.channels import values_per_channel
+from normlab.norms.batch import BatchNorm1d, BatchNorm2d, BatchNorm3d, check_input, check_settings, check_spread
+from normlab.norms.channels import affine
 from normlab.norms.standardize import _finite, transformed
 
 
@@ -21,7 +21,7 @@ def average(
     """
     old = [value.detach() for value in running]
     stored = [value.detach().to(before.dtype) for value, before in zip(batch, old, strict=True)]
-    finite = _finite(torch.cat([value.flatten() for value in stored]))
+    finite = all_finite(stored)
     if finite is False:
         return old, finite
     new = [
@@ -31,6 +31,11 @@ def average(
     if finite is not True:
         new = [torch.where(finite, after, before) for after, before in zip(new, old, strict=True)]
     return new, finite
+
+
+def all_finite(statistics: Sequence[Tensor]) -> bool | Tensor:
+    """Whether they are all numbers: a bool where that is known without waiting for a device, else of shape ()."""
+    return _finite(torch.cat([value.flatten() for value in statistics]))
 
 
 class Tracked(nn.Module, ABC):
@@ -47,7 +52,6 @@ class Tracked(nn.Module, ABC):
     bias: nn.Parameter | None
     num_batches_tracked: Tensor
     nonfinite_batches: Tensor
-    _check_input_dim = _BatchNorm._check_input_dim
 
     def __init__(
         self,
@@ -90,35 +94,34 @@ class Tracked(nn.Module, ABC):
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalizes x (N, C, *spatial)."""
-        self._check_input_dim(input)
-        running = [getattr(self, name) for name in self._names]
+        check_input(self, input, self.num_features, self.layouts, self.sibling)
+        running = [getattr(self, name) for name in self._names] if self.track_running_stats else []
         if not self.training and self.track_running_stats:
             return self._evaluate(input, *running)
-        values = values_per_channel(input)
-        if values == 1:
-            raise ValueError(
-                f"Expected more than 1 value per channel when training, got input size {tuple(input.shape)}; "
-                "use larger batches, drop the last one, or call eval() on this layer"
-            )
+        check_spread(input)
+        if not input.numel():  # nothing to normalize, nor to learn from
+            return affine(input, self.weight, self.bias).to(input.dtype)
         y, batch = self._train(input)
-        if self.training and values > 1:
+        if self.training:
             self._track(running, batch)
         return y
 
     def _track(self, running: list[Tensor], batch: tuple[Tensor, ...]) -> None:
         if not self.track_running_stats:
-            if transformed():  # torch.func changes no state, and a layer that has none should serve it
-                return
-            running = [value.detach() for value in batch]
+            if not transformed():  # torch.func changes no state, and a layer that has none should serve it
+                self._count(all_finite(batch))
+            return
         momentum: float | Tensor | None = self.momentum
         if momentum is None:  # the cumulative mean
-            momentum = 1 / (self.num_batches_tracked + 1) if self.track_running_stats else 0.0
+            momentum = 1 / (self.num_batches_tracked + 1)
         new, finite = average(running, batch, momentum)
+        self._count(finite)
+        self.num_batches_tracked.add_(finite)
+        for before, after in zip(running, new, strict=True):
+            before.copy_(after)
+
+    def _count(self, finite: bool | Tensor) -> None:
         self.nonfinite_batches.add_(~finite if isinstance(finite, Tensor) else not finite)
-        if self.track_running_stats:
-            self.num_batches_tracked.add_(finite)
-            for before, after in zip(running, new, strict=True):
-                before.copy_(after)
 
     def reset_running_stats(self) -> None:
         """The statistics of a new layer, and no batch counted."""

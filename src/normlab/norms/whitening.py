@@ -170,7 +170,7 @@ def _channels_last(x: Tensor) -> bool:
 
 
 def _blocks(x: Tensor, size: int) -> Tensor:
-    """x (N, C, *spatial) as (B * G, d, P) without a copy: B is N or, where the channels lie last in memory, 1."""
+    """Views x (N, C, *spatial) as (B * G, d, P): B is N or, where the channels lie last in memory, 1."""
     n, c = x.shape[:2]
     if _channels_last(x):
         return x.movedim(1, -1).reshape(-1, c).mT.reshape(c // size, size, -1)
@@ -178,7 +178,7 @@ def _blocks(x: Tensor, size: int) -> Tensor:
 
 
 def _apply(w: Tensor, blocks: Tensor, weight: Tensor | None, bias: Tensor | None, x: Tensor) -> Tensor:
-    """weight * W blocks + bias, in the shape and layout of x."""
+    """Gives weight * W blocks + bias, in the shape and layout of x."""
     groups, size, _ = w.shape
     if weight is not None:
         w = w * cast(weight, x).reshape(groups, size, 1)
@@ -238,9 +238,7 @@ class Whitening(Tracked):
         return {"running_mean": torch.zeros(self.num_features), "running_cov": identity}
 
     def _train(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        return whiten_by_batch(
-            x, self._matrix, self.weight, self.bias, self.eps, self.group_size, self.shrinkage
-        )
+        return whiten_by_batch(x, self._matrix, self.weight, self.bias, self.eps, self.group_size, self.shrinkage)
 
     def _evaluate(self, x: Tensor, *running: Tensor) -> Tensor:
         mean, cov = running
