@@ -136,21 +136,21 @@ def test_newton_schulz_moves_each_eigenvalue_as_it_says(iterations):
 
 
 def test_newton_schulz_becomes_zca_and_stays_there_in_float32():
-    """Variances that differ by 1e6: the uncoupled iteration ends in NaN here."""
-    x = (draw(400) * torch.logspace(0, -3, 6)).float() @ draw(6, seed=1).float()
+    """Variances that differ by a factor of a thousand: the uncoupled iteration ends in NaN here."""
+    turn = torch.linalg.qr(draw(6, seed=1)).Q
+    x = torch.randn(400, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    x = ((x * torch.logspace(0, -1.5, 6, dtype=x.dtype)) @ turn).float()
     exact = whiten(x.double(), zca, training=True)[0]
-    for iterations in (40, 300):
-        method = functools.partial(newton_schulz, iterations=iterations)
-        y = whiten(x, method, training=True)[0]
-        torch.testing.assert_close(y.double(), exact, rtol=0, atol=0.02)
+    for iterations in (20, 300):
+        y = whiten(x, functools.partial(newton_schulz, iterations=iterations), training=True)[0]
+        torch.testing.assert_close(y.double(), exact, rtol=0, atol=0.005)
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("group_size", [None, 2])
-@pytest.mark.parametrize("last", [False, True])
-@pytest.mark.parametrize("eps", [0.0, 1e-5, 0.1])
+@pytest.mark.parametrize(("group_size", "last"), [(None, False), (2, True)])
+@pytest.mark.parametrize("eps", [0.0, 0.1])
 def test_derivatives_of_first_and_second_order(method, group_size, last, eps):
-    x = draw(5, 4, spatial=(3,))
+    x = draw(4, 4, spatial=(2,))
     x = x.mT.contiguous().mT if last else x
     inputs = [x.requires_grad_(), *torch.randn(2, 4, dtype=x.dtype).unbind()]
     inputs[1:] = [value.requires_grad_() for value in inputs[1:]]
@@ -285,6 +285,6 @@ def test_the_group_size_of_a_layer_divides_its_channels(asked, given):
         ),
     ],
 )
-def test_mistakes_are_named(make, message):
+def test_mistakes_are_named(make, message, no_type_checks):
     with pytest.raises(NormlabError, match=message):
         make()

@@ -11,7 +11,7 @@ noise, are not blown up: T stands between no whitening and ZCA.
 The steps are taken in the coupled form, Z <- H Z and Y <- Y H with H = 1.5 I - 0.5 Z Y from Y = A and Z = I,
 which gives the same numbers (Z is P, Y is A P). The form of the formula multiplies its rounding errors by more
 than 1 in every step once strong axes have converged: in float32 it ends in NaN after 10 to 20 steps wherever
-variances differ by a factor of a thousand. The coupled form keeps errors as they are, for any T.
+variances differ by a factor of a hundred. The coupled form keeps errors as they are, for any T.
 
 Over: batch and positions, all channels of a group together.
 Cost: that of whitening, and 6 T d^3 FLOPs of matrix products, no decomposition: fast on any device.

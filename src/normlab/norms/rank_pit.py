@@ -112,8 +112,8 @@ def look_up(x: Tensor, table: Tensor, weight: Tensor | None, bias: Tensor | None
     not_above = torch.searchsorted(table, values.detach(), right=True)
     lower = table.gather(1, (below - 1).clamp(min=0))
     gap = table.gather(1, not_above.clamp(max=size - 1)) - lower
-    between = (below == not_above) & (gap > 0)  # as it is for all values but those that the table holds
-    share = torch.where(between, (values - lower) / torch.where(between, gap, 1) - 0.5, 0)
+    held = below < not_above  # by the table, once or, where quantiles are equal, several times
+    share = torch.where(held, 0, (values - lower) / torch.where(gap > 0, gap, 1) - 0.5)
     u = ((below + not_above) / 2 + share) / size
     return affine(_as_before(u, x), weight, bias).to(dtype)
 
