@@ -11,8 +11,52 @@ from torch import nn
 import normlab.norms
 from normlab.errors import NormlabError, choose, is_reference, load, one_line, parameters_of
 from normlab.norms.batch import BatchNorm1d, BatchNorm2d, BatchNorm3d
+from normlab.norms.cholesky import Cholesky1d, Cholesky2d, Cholesky3d
+from normlab.norms.newton_schulz import NewtonSchulz1d, NewtonSchulz2d, NewtonSchulz3d
+from normlab.norms.normality import (
+    NoisyNormality1d,
+    NoisyNormality2d,
+    NoisyNormality3d,
+    Normality1d,
+    Normality2d,
+    Normality3d,
+)
+from normlab.norms.pit import PIT1d, PIT2d, PIT3d
+from normlab.norms.rank_pit import RankPIT1d, RankPIT2d, RankPIT3d
+from normlab.norms.zca import PCA1d, PCA2d, PCA3d, ZCA1d, ZCA2d, ZCA3d
 
-__all__ = ["BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "find_norm", "make_norm", "norm_names"]
+__all__ = [
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "BatchNorm3d",
+    "Cholesky1d",
+    "Cholesky2d",
+    "Cholesky3d",
+    "NewtonSchulz1d",
+    "NewtonSchulz2d",
+    "NewtonSchulz3d",
+    "NoisyNormality1d",
+    "NoisyNormality2d",
+    "NoisyNormality3d",
+    "Normality1d",
+    "Normality2d",
+    "Normality3d",
+    "PCA1d",
+    "PCA2d",
+    "PCA3d",
+    "PIT1d",
+    "PIT2d",
+    "PIT3d",
+    "RankPIT1d",
+    "RankPIT2d",
+    "RankPIT3d",
+    "ZCA1d",
+    "ZCA2d",
+    "ZCA3d",
+    "find_norm",
+    "make_norm",
+    "norm_names",
+]
 
 DIMENSIONS = (1, 2, 3)
 

@@ -88,7 +88,7 @@ def test_a_batch_that_is_not_finite_moves_no_buffer_is_counted_and_shows(name, b
     layer = nn.make_norm(name, 4, 2, momentum=momentum)
     layer(draw((6, 4, 3, 3)))
     before = state(layer)
-    poisoned = draw((6, 4, 3, 3), seed=1)
+    poisoned = draw((60, 4, 3, 3), seed=1)
     poisoned[0, 1, 0, 0] = bad
     assert layer(poisoned)[:, 1].isnan().any()
     assert same_state(layer, before)

@@ -11,7 +11,7 @@ Over: batch and positions, all channels of a group together.
 Cost: that of whitening, and d^3 / 3 FLOPs for C: the cheapest exact whitening.
 When: exact whitening at the least cost, and a derivative without special cases. ZCA where no channel should
     come first.
-Source: Siarohin, Sangineto, Sebe 2019, arXiv 1806.00420, section 3.1; Kessy, Lewin, Strimmer 2018, arXiv
+Source: Siarohin, Sangineto, Sebe 2019, arXiv 1806.00420, section 3; Kessy, Lewin, Strimmer 2018, arXiv
     1512.00809.
 """
 

@@ -16,8 +16,8 @@ variances differ by a factor of a hundred. The coupled form keeps errors as they
 Over: batch and positions, all channels of a group together.
 Cost: that of whitening, and 6 T d^3 FLOPs of matrix products, no decomposition: fast on any device.
 When: whitening in a network: the smooth, cheap choice. More steps are nearer to ZCA, and noisier.
-Source: Huang, Zhou, Zhu, Liu, Shao 2019, arXiv 1904.03441, section 3.2; Higham 2008, Functions of Matrices,
-    section 6.7, on the coupled form.
+Source: Huang, Zhou, Zhu, Liu, Shao 2019, arXiv 1904.03441, section 3; Higham 2008, Functions of Matrices,
+    chapter 6, on the coupled form.
 """
 
 from typing import Any

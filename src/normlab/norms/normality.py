@@ -16,14 +16,15 @@ make it so.
 
 With noise, training adds to each value normal noise z (torch's generator), `noise` times the channel's mean
 absolute deviation s, which is taken as a constant: of all noise with a given variance the normal is the most
-harmful to a signal, and a normal signal the best protected. The paper takes 0.4 in convolutional networks.
+harmful to a signal, and a normal signal the best protected. The authors take 0.4 after batch statistics.
 Evaluation adds none.
 
 Over: batch and positions, each channel by itself; evaluation by the running mean, variance and lambda.
-Cost: batch normalization, and about 25 passes forward and 40 backward: logarithms, powers and their derivatives.
+Cost: batch normalization, and some 40 passes forward and more backward: logarithms, powers, their derivatives.
 When: where generalization is worth several times the normalization's time. Compare with batch normalization
     plus the same noise, which may be what helps.
-Source: Eftekhari, Papyan 2025, arXiv 2505.00685, sections 3 and 4; Yeo, Johnson 2000.
+Source: Eftekhari, Papyan 2025, arXiv 2505.00685; Yeo, Johnson 2000, A new family of power
+    transformations.
 """
 
 import math

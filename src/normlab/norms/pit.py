@@ -13,10 +13,10 @@ sqrt(12) and bias -sqrt(3); before a ReLU this matters, which else sees positive
 the mean are squeezed together, as by a sigmoid, of which Phi is a near relative, and their gradient vanishes.
 
 Over: batch and positions, each channel by itself; evaluation by the running mean and variance.
-Cost: batch normalization, and about 3 passes forward and 5 backward for Phi.
+Cost: batch normalization, and about 3 passes forward and 10 backward for Phi.
 When: bounded inputs of known distribution (copulas, hashing, quantization); as a layer between others an object
     of study, Gaussianizing or uniformizing ones having been reported without gain.
-Source: Rosenblatt 1952, Remarks on a multivariate transformation, section 2; as a layer, the thread on batch
+Source: Rosenblatt 1952, Remarks on a multivariate transformation; as a layer, the thread on batch
     normalization in Dive into Deep Learning.
 """
 

@@ -93,13 +93,17 @@ def rank(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> t
 
 
 def quantiles(ordered: Tensor, size: int) -> Tensor:
-    """Quantiles (C, K) of ascending values (C, M): at the level (r - 1/2) / M the r-th value, linear between."""
+    """Quantiles (C, K) of ascending values (C, M): at the level (r - 1/2) / M the r-th value, linear between.
+
+    NaN for a channel with an inf or NaN, though no quantile may fall on it.
+    """
     m = ordered.shape[1]
     levels = (torch.arange(size, device=ordered.device, dtype=ordered.dtype) + 0.5) / size
     place = (levels * m - 0.5).clamp(0, m - 1)
     before = place.floor().long()
     after = (before + 1).clamp(max=m - 1)
-    return torch.lerp(ordered[:, before], ordered[:, after], (place - before).expand(len(ordered), -1))
+    table = torch.lerp(ordered[:, before], ordered[:, after], (place - before).expand(len(ordered), -1))
+    return table + 0 * ordered[:, :1] + 0 * ordered[:, -1:]
 
 
 def look_up(x: Tensor, table: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:

@@ -17,7 +17,7 @@ Over: batch and positions, all channels of a group together.
 Cost: that of whitening, and some 10 d^3 FLOPs for the eigenvectors of d channels.
 When: ZCA is the exact whitening for networks, with d up to a hundred or so; Newton-Schulz is faster. PCA to see
     why not.
-Source: Huang, Yang, Lang, Deng 2018, arXiv 1804.08450, sections 3.1 and 3.2.
+Source: Huang, Yang, Lang, Deng 2018, arXiv 1804.08450, section 3.
 """
 
 from typing import Any
