@@ -206,10 +206,11 @@ def test_a_singular_covariance_gives_no_nan_at_any_scale(method, kind, n, eps):
 
 
 def test_a_constant_batch_gives_beta_at_eps_zero():
+    """Of so many values that their mean, 0.1, is rounded."""
     bias = torch.arange(8.0)
     for method in METHODS:
-        y = whiten(torch.full((5, 8), 0.1), method, bias=bias, training=True, eps=0.0)[0]
-        assert torch.equal(y, bias.expand(5, 8))
+        y = whiten(torch.full((1000, 8), 0.1), method, bias=bias, training=True, eps=0.0)[0]
+        assert torch.equal(y, bias.expand(1000, 8))
 
 
 @pytest.mark.parametrize("shrinkage", [0.3, 1.0])
@@ -272,7 +273,7 @@ def test_the_group_size_of_a_layer_divides_its_channels(asked, given):
     ("make", "message"),
     [
         (lambda: newton_schulz(torch.diag(torch.tensor([1.0, 0.0, 0.0]))[None], 300), "makes it diverge"),
-        (lambda: newton_schulz(torch.diag(torch.tensor([1.0, -0.9, 1.0]))[None], 20), "makes it diverge"),
+        (lambda: newton_schulz(torch.diag(torch.tensor([1.0, -0.9, 1.0]))[None], 1), r"makes it diverge \(2\.\d+"),
         (lambda: newton_schulz(torch.eye(2)[None], -1), "iterations >= 0"),
         (lambda: nn.make_norm("newton-schulz", 4, 1, iterations=-1), "iterations >= 0"),
         (lambda: nn.make_norm("zca", 4, 1, group_size=0), "group_size >= 1"),
