@@ -91,15 +91,6 @@ def check_spread(input: Tensor) -> None:
         )
 
 
-def check_spread(input: Tensor) -> None:
-    """Raises torch's ValueError where statistics would come from one value per channel."""
-    if values_per_channel(input) == 1:
-        raise ValueError(
-            f"Expected more than 1 value per channel when training, got input size {tuple(input.shape)}; "
-            "use larger batches, drop the last one, or call eval() on this layer"
-        )
-
-
 class _BatchNorm(Shaped, nn.modules.batchnorm._BatchNorm):
     """What the three layers share: torch's signature, defaults, parameters, buffers and state_dict.
 
