@@ -29,8 +29,8 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 class synchronized(Reading):
     """`difference`: the largest difference between the gradients of two processes, summed, and those of one.
 
-    The two share the first `examples` of the batch as one to two, over gloo, in float64; the difference is relative to
-    the largest gradient. Without synchronized norms it is of the gradients' size.
+    The two share the first `examples` of the batch as one to two, over gloo, in float64; the difference is relative
+    to the largest gradient. Without synchronized norms it is of the gradients' size.
     """
 
     examples: int = 12
