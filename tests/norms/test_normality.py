@@ -130,10 +130,12 @@ def test_layers_differ_in_their_noise():
     assert nn.make_norm("normality", 3, 1).noise == 0
     assert nn.make_norm("normality-noise", 3, 1).noise == 0.4
     assert nn.make_norm("normality-noise", 3, 1, noise=0.1).noise == 0.1
-    layer, x = nn.make_norm("normality-noise", 3, 1).double(), draw()
-    assert not torch.equal(layer(x), layer(x))
-    layer.eval()
-    assert torch.equal(layer(x), layer(x))
+    x = draw()
+    for options in ({}, {"track_running_stats": False}):
+        layer = nn.make_norm("normality-noise", 3, 1, **options).double()
+        assert not torch.equal(layer(x), layer(x))
+        layer.eval()
+        assert torch.equal(layer(x), layer(x))
 
 
 def test_a_channel_without_spread_has_lambda_one():
