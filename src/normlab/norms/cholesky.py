@@ -15,6 +15,8 @@ Source: Siarohin, Sangineto, Sebe 2019, arXiv 1806.00420, section 3; Kessy, Lewi
     1512.00809.
 """
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
@@ -30,6 +32,8 @@ def cholesky(cov: Matrices) -> Matrices:
 
 
 class _Cholesky(Whitening):
+    kind: ClassVar = "cholesky"
+
     def _matrix(self, cov: Tensor) -> Tensor:
         return cholesky(cov)
 

@@ -16,7 +16,7 @@ When: in convolutional networks with small batches, for detection and video. Wit
 Source: Wu & He 2018, arXiv 1803.08494, section 3.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 from jaxtyping import Float
 from torch import Tensor, fx, nn
@@ -49,6 +49,8 @@ def group_norm(
 
 class GroupNorm(nn.GroupNorm):
     """`torch.nn.GroupNorm`, right in channels-last too; see `functional.group_norm`."""
+
+    kind: ClassVar = "group"
 
     def forward(self, input: Tensor) -> Tensor:
         """Of x (N, num_channels, *spatial), the same in training and in evaluation."""

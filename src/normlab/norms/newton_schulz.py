@@ -20,7 +20,7 @@ Source: Huang, Zhou, Zhu, Liu, Shao 2019, arXiv 1904.03441, section 3; Higham 20
     chapter 6, on the coupled form.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -60,6 +60,8 @@ def newton_schulz(cov: Matrices, iterations: int = 5) -> Matrices:
 
 class _NewtonSchulz(Whitening):
     """With `iterations`, T, besides the arguments of `Whitening`."""
+
+    kind: ClassVar = "newton-schulz"
 
     def __init__(self, *args: Any, iterations: int = 5, **kwargs: Any) -> None:
         if iterations < 0:

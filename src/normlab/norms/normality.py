@@ -28,7 +28,7 @@ Source: Eftekhari, Papyan 2025, arXiv 2505.00685; Yeo, Johnson 2000, A new famil
 """
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -161,6 +161,8 @@ def _absolute_deviation(y: Tensor) -> Tensor:
 
 class _Normality(Tracked):
     """Arguments as of torch.nn.BatchNorm, with `noise`; see `functional.normality_norm`."""
+
+    kind: ClassVar = "normal"
 
     def __init__(self, *args: Any, noise: float = 0.0, **kwargs: Any) -> None:
         check_noise(noise)

@@ -21,6 +21,7 @@ Source: Rosenblatt 1952, Remarks on a multivariate transformation; as a layer, t
 """
 
 import math
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -62,6 +63,8 @@ def uniform(h: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
 
 class _PIT(Tracked):
     """Arguments and buffers as of torch.nn.BatchNorm."""
+
+    kind: ClassVar = "uniform"
 
     def _new_statistics(self) -> dict[str, Tensor]:
         return {"running_mean": torch.zeros(self.num_features), "running_var": torch.ones(self.num_features)}

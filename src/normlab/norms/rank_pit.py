@@ -23,7 +23,7 @@ Source: Rosenblatt 1952, Remarks on a multivariate transformation; Bengio, Leona
     1308.3432, on straight-through gradients.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -136,6 +136,8 @@ def _as_before(values: Tensor, x: Tensor) -> Tensor:
 
 class _RankPIT(Tracked):
     """Arguments as of torch.nn.BatchNorm, with `quantiles`, the length K of the table that evaluation uses."""
+
+    kind: ClassVar = "rank"
 
     def __init__(self, *args: Any, quantiles: int = 128, **kwargs: Any) -> None:
         if quantiles < 1:

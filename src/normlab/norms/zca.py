@@ -20,7 +20,7 @@ When: ZCA is the exact whitening for networks, with d up to a hundred or so; New
 Source: Huang, Yang, Lang, Deng 2018, arXiv 1804.08450, section 3.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -118,11 +118,15 @@ class _Eigh(Function):
 
 
 class _ZCA(Whitening):
+    kind: ClassVar = "zca"
+
     def _matrix(self, cov: Tensor) -> Tensor:
         return zca(cov)
 
 
 class _PCA(Whitening):
+    kind: ClassVar = "pca"
+
     def _matrix(self, cov: Tensor) -> Tensor:
         return pca(cov)
 
