@@ -422,6 +422,16 @@ class Normal(Tracking):
         return torch.where(y >= 0, up, down)
 
 
+class NoisyNormal(Normal):
+    kind = "noisy-normal"
+
+    def affine(self, y):
+        if self.training:
+            size = (y - y.mean((0, *range(2, y.dim())), keepdim=True)).abs().mean().detach()
+            y = y + 0.3 * size * torch.randn(y.shape, dtype=y.dtype)
+        return super().affine(y)
+
+
 class Dropout(nn.Dropout):
     kind = "dropout"
 

@@ -33,6 +33,7 @@ KINDS = {
     "uniform": "the Gaussian distribution function of what batch gives: values in (0, 1)",
     "rank": "the rank (r - 1/2) / N of each value in its channel; its gradient is a stand-in",
     "normal": "each channel made as Gaussian as a power transform can, then standardized",
+    "noisy-normal": "as normal, then noise whose size is taken for a constant",
     "dropout": "no normalization, but what stands beside one: elements set to 0 at random in training",
 }
 
@@ -41,12 +42,13 @@ STANDARDIZED = frozenset({"batch", "layer", "group", "instance"})
 DIVIDED_BY_RMS = frozenset({"rms", "response"})
 WHITENED = frozenset({"zca", "pca", "cholesky", "newton-schulz"})
 STATISTICS_OF_THE_BATCH = (
-    frozenset({"batch", "mean-only", "variance-only", "ghost", "renorm", "noisy", "uniform", "rank", "normal"})
+    frozenset({"batch", "mean-only", "variance-only", "ghost", "renorm", "noisy", "uniform", "rank"})
+    | {"normal", "noisy-normal"}
     | WHITENED
 )
 BY_ITSELF = frozenset({"frozen", "layer", "group", "instance", "rms", "response", "tanh", "weights", "dropout"})
 """Kinds under which an example never sees another one, in training either."""
-RANDOM = frozenset({"noisy", "dropout"})
+RANDOM = frozenset({"noisy", "noisy-normal", "dropout"})
 
 OVER_CHANNELS = frozenset({"layer", "rms"})
 """Kinds that may take positions in or not: their laws are asked where there is one position."""

@@ -22,7 +22,7 @@ SPATIAL = ((3, 2), (5,), (), (2, 3, 2))
 """Of the inputs that are tried, in this order: a layer of (N, C, L) may take (N, C) for something else."""
 
 NO_THRESHOLD = -1e4
-"""For the `tau` of a thresholded linear unit, max(y, tau): below every value, it is not there."""
+"""For the `threshold` (or `tau`) of a thresholded linear unit, max(y, tau): below every value, it is not there."""
 
 
 class DoesNotApply(Exception):  # noqa: N818 - a finding, no error of the program
@@ -220,7 +220,7 @@ def _fill(layer: nn.Module, drawn: bool) -> None:
                 parameter.copy_(1 + 0.3 * noise.clamp(-2, 2) if drawn else torch.ones_like(noise))
             elif name == "bias":
                 parameter.copy_(noise if drawn else torch.zeros_like(noise))
-            elif name == "tau":
+            elif name in ("threshold", "tau"):
                 parameter.fill_(NO_THRESHOLD)
 
 

@@ -9,7 +9,7 @@ from normlab.testing.kinds import ALL
 from normlab.testing.law import law
 from normlab.testing.subject import Subject, eps_of, needs, run
 
-SCALED = ALL - {"any", "response", "weights", "dropout", "noisy"}
+SCALED = ALL - {"any", "response", "weights", "dropout", "noisy", "noisy-normal"}
 """Kinds that end in gamma and beta, one of each for every channel, if they have them."""
 
 

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from normlab.testing.compare import Broken, describe, differ, same_map
+from normlab.testing.kinds import RANDOM
 from normlab.testing.law import law
 from normlab.testing.subject import Subject, needs, run
 
@@ -48,7 +49,7 @@ def dropout_commutes_with_relu(subject: Subject) -> None:
 @law(
     "y(h; seed) twice is the same; y(h; other seed) is not; evaluation draws nothing",
     "exact",
-    frozenset({"noisy", "dropout"}),
+    RANDOM,
 )
 def noise_comes_from_the_generator(subject: Subject) -> None:
     """Random layers draw from torch's generator: a seed repeats them, another changes them, evaluation has none."""

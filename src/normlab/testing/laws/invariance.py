@@ -9,7 +9,7 @@ from normlab.testing.law import law
 from normlab.testing.laws.moments import VISIBLE
 from normlab.testing.subject import Subject, eps_of, run
 
-SHIFTLESS = STANDARDIZED | WHITENED | {"ghost", "mean-only", "noisy", "uniform", "rank", "normal"}
+SHIFTLESS = STANDARDIZED | WHITENED | {"ghost", "mean-only", "noisy", "uniform", "rank", "normal", "noisy-normal"}
 """Kinds that subtract a mean, or as good as do."""
 
 DIVIDED = STANDARDIZED | DIVIDED_BY_RMS | WHITENED | {"ghost", "noisy", "variance-only", "uniform"}
