@@ -70,4 +70,6 @@ def _of_width(num_features: int, num_groups: int | None = None, **options: Any) 
     return GroupNorm(num_groups or groups_for(num_features), num_features, **options)
 
 
+_of_width.kind = GroupNorm.kind  # type: ignore[attr-defined]
+
 FAMILY = {"group": dict.fromkeys((1, 2, 3), _of_width)}

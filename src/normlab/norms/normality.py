@@ -188,6 +188,8 @@ class _Normality(Tracked):
 class _NoisyNormality(_Normality):
     """With the paper's noise, where no other is asked for."""
 
+    kind: ClassVar = "noisy-normal"
+
     def __init__(self, *args: Any, noise: float = 0.4, **kwargs: Any) -> None:
         super().__init__(*args, noise=noise, **kwargs)
 
