@@ -39,6 +39,9 @@ def train(
 ) -> None:
     """Train a network and keep the record.
 
+    Several processes share every batch, and its statistics, when torchrun starts them:
+    torchrun --nproc-per-node 2 -m normlab train.
+
     The last line is the thread's own: loss, training accuracy, test accuracy under running statistics,
     examples/sec.
 
@@ -75,21 +78,28 @@ def train(
         from normlab.cli.watch import observer_for
         from normlab.train import Interrupted
         from normlab.train import train as run
+        from normlab.train.parallel import joined
 
         signals.heed()
-        try:
-            record = run(
-                asked,
-                checkpoints=checkpoints,
-                resume=resume,
-                interrupted_to=interrupted_to,
-                stop=signals.received,
-                observer=observer_for(console, begun=signals.arm),
-                say=console.print,
-            )
-        except Interrupted as interrupted:
-            print(f"normlab: {interrupted}; the same command with --resume goes on from there", file=sys.stderr)
-            raise SystemExit(signals.exit_code) from None
+        with joined() as first:
+            console.quiet = not first
+            try:
+                record = run(
+                    asked,
+                    checkpoints=checkpoints,
+                    resume=resume,
+                    interrupted_to=interrupted_to,
+                    stop=signals.received,
+                    observer=observer_for(console, begun=signals.arm),
+                    say=console.print,
+                )
+            except Interrupted as interrupted:
+                if first:
+                    advice = "the same command with --resume goes on from there"
+                    print(f"normlab: {interrupted}; {advice}", file=sys.stderr)
+                raise SystemExit(signals.exit_code) from None
+        if not first:
+            return
         runs.add(record)
     # What an interruption of this very run may have left has served.
     shutil.rmtree(interrupted_to / record.trial, ignore_errors=True)
