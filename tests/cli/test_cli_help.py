@@ -9,7 +9,16 @@ import normlab as package
 COMMANDS = {
     (): ("train", "study", "compare", "explain", "bench", "data", "runs", "doctor", "--version", "--debug"),
     ("train",): (
-        "torchrun", "--shares", "--no-sync", "--model", "--norm", "--resume", "--plot", "--json", "--store", "--batch-size",
+        "torchrun",
+        "--shares",
+        "--no-sync",
+        "--model",
+        "--norm",
+        "--resume",
+        "--plot",
+        "--json",
+        "--store",
+        "--batch-size",
         "fashion-mnist",
     ),
     ("compare",): ("--as", "--margin", "--tune", "--plot", "--workers", "--dry-run", "--json"),

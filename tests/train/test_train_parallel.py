@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-from processes import Processes
 from safetensors.torch import load_file
 from torch import nn
 
@@ -16,23 +15,26 @@ from normlab.errors import NormlabError
 from normlab.store import Recipe, Record
 from normlab.train import Interrupted, state, train
 from normlab.train.parallel import divided
+from processes import Processes
 
 DIGITS = {"data": "digits", "lr": 0.1, "threads": 1, "lanes": False, "evaluate": ("test",), "precise_examples": 100}
 USERS = {"data": "users_zoo:tensors", "batch_size": 40, "epochs": 5, "lr": 0.05, "threads": 1, "weight_decay": 0.1}
 UNEVEN = {"train_examples": 998, "batch_size": 256, "epochs": 5, "shares": (100, 156)}
+EMPTY = {"train_examples": 130, "batch_size": 40, "epochs": 5, "shares": (15, 1)}
 # Twenty steps, of the residual network eight. Of 40 examples (15, 1) gives 38 and 2, of 10, the last, all and none.
 CASES = {
     "100 and 156 images": DIGITS | UNEVEN | {"optimizer": "momentum"},
     "halves, the last batch odd": DIGITS | {"train_examples": 490, "batch_size": 25, "epochs": 1},
-    "a residual network": DIGITS | UNEVEN | {"model": "resnet8", "model_options": {"width": 4}, "epochs": 2},
-    "images, an empty part": DIGITS | {"model_options": {"pooling": "max"}, "train_examples": 130, "batch_size": 40, "epochs": 5, "shares": (15, 1)},
-    "adamw": USERS | {"model": "users_zoo:plain", "optimizer": "adamw", "schedule": "one-cycle"},
+    "a residual network": DIGITS | UNEVEN | {"model": "resnet8", "model_options": {"width": 4}, "epochs": 2, "lr": 0.01},
+    "images, an empty part": DIGITS | EMPTY | {"model_options": {"pooling": "max"}},
+    # No bias before a norm: its gradient is rounding alone, which AdamW makes steps of.
+    "adamw": USERS | {"model": "mlp", "model_options": {"bias": False}, "optimizer": "adamw", "schedule": "one-cycle"},
     "an empty part": USERS | {"model": "users_zoo:plain", "shares": (15, 1)},
     "a frozen part": USERS | {"model": "users_zoo:Frozen", "shares": (1, 3)},
     "lazy": USERS | {"model": "users_zoo:lazy", "shares": (3, 2), "surgeries": ({"name": "dropout", "p": 0.0},)},
     "no norms": USERS | {"model": "users_zoo:without_norms", "shares": (15, 1)},
     "no norms, not synchronized": USERS | {"model": "users_zoo:without_norms", "shares": (15, 1), "sync": False},
-    "a layer that nothing uses": USERS | {"model": "users_zoo:Idle", "optimizer": "adamw", "shares": (15, 1)},
+    "a layer that nothing uses": USERS | {"model": "users_zoo:Idle", "optimizer": "momentum", "shares": (15, 1)},
     "a loader": USERS | {"model": "users_zoo:plain", "data": "users_zoo:augmented", "shares": (2, 3)},
 }  # fmt: skip
 TOLERANCE = {"float64": 1e-10, "float32": 1e-4}
@@ -48,7 +50,8 @@ def processes(tmp_path_factory):
 def tensors(folder: Path) -> dict[str, torch.Tensor]:
     """Parameters and buffers after the last epoch."""
     saved = load_file(max(folder.glob("epoch-*")))
-    return {name: value for name, value in saved.items() if name.startswith("model/")}
+    # Torch's batch norm, which becomes ours, has no count of batches that are not finite.
+    return {n: value for n, value in saved.items() if n.startswith("model/") and "nonfinite" not in n}
 
 
 def run(rank: int, recipe: Recipe, folder: Path | None = None) -> Record:
@@ -68,7 +71,7 @@ def test_two_processes_train_as_one(processes: Processes, case: str, dtype: str,
     found, expected = tensors(tmp_path / "two"), tensors(tmp_path / "one")
     assert found.keys() == expected.keys()
     for name, value in expected.items():
-        torch.testing.assert_close(found[name], value, rtol=0, atol=TOLERANCE[dtype], msg=f"{name} of {case}")
+        torch.testing.assert_close(found[name], value, rtol=0, atol=TOLERANCE[dtype], msg=lambda text, name=name: f"{name}: {text}")
     assert first.last.train_loss == pytest.approx(one.last.train_loss, rel=TOLERANCE[dtype])
     assert first.last.gradient_norm == pytest.approx(one.last.gradient_norm, rel=100 * TOLERANCE[dtype])
     assert first.last.train_accuracy == pytest.approx(one.last.train_accuracy, abs=0.002)
@@ -145,13 +148,13 @@ def test_all_processes_end_with_the_same_network_and_twice_the_same(processes: P
 
 
 def test_probes_read_what_one_process_reads(processes: Processes) -> None:
-    probe = {"name": "variance_ratio", "every": 2}
+    probe = {"name": "percentiles", "every": 2}
     recipe = Recipe(**USERS | {"model": "mlp", "dtype": "float64", "epochs": 1, "probes": (probe,), "shares": (3, 2)})
     first, second = processes.ask(run, recipe)
     one = train(recipe.replace(shares=(1,)))
     assert first == second
-    for name, expected in one.result.probes["variance_ratio"].values.items():
-        assert first.result.probes["variance_ratio"].values[name] == pytest.approx(expected, rel=1e-8)
+    for name, expected in one.result.probes["percentiles"].values.items():
+        assert first.result.probes["percentiles"].values[name] == pytest.approx(expected, rel=1e-8)
 
 
 # --- stops, errors -------------------------------------------------------------------------------------------------
