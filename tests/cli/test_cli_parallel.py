@@ -70,10 +70,10 @@ def test_two_processes_give_the_parameters_of_one_and_one_record(torchrun, users
 
 
 def test_one_process_is_no_torchrun_at_all(torchrun):
+    plain = train(Recipe(data="digits", lr=0.1, threads=1, train_examples=200, epochs=1, batch_size=50))
     process = torchrun(1, *DIGITS, "--train-examples", 200, "--epochs", 1, "--batch-size", 50)
     _, err = process.communicate(timeout=300)
     assert (process.returncode, sentences(err)) == (0, [])
-    plain = train(Recipe(data="digits", lr=0.1, threads=1, train_examples=200, epochs=1, batch_size=50))
     [(_, record)] = Runs().list()
     assert (record.trial, record.recipe, record.result) == (plain.trial, plain.recipe, plain.result)
 
