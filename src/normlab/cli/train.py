@@ -16,14 +16,18 @@ from normlab.cli.signals import StopSignals
 from normlab.cli.tables import plain_console
 from normlab.store import Recipe, Record, Runs
 from normlab.store.home import home
+from normlab.store.recipe import Share
 
 
 @Parameter(name="*")
 class _Fields(Recipe):
-    """The recipe's own fields as options; those that are no plain value have options of their own below."""
+    """The recipe's own fields as options; those that are no plain value have options of their own, here or below."""
 
     model_options: Annotated[dict[str, Any], Parameter(parse=False)] = Field({})
     surgeries: Annotated[tuple[dict[str, Any], ...], Parameter(parse=False)] = ()
+    shares: Annotated[tuple[Share, ...], Parameter(consume_multiple=(1, None), negative="")] = (1,)
+    """How much of every batch each process takes, as 100 156; torchrun --nproc-per-node 2 -m normlab train starts two.
+    Default: all the same."""
 
 
 def train(
@@ -38,9 +42,6 @@ def train(
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Train a network and keep the record.
-
-    Several processes share every batch, and its statistics, when torchrun starts them:
-    torchrun --nproc-per-node 2 -m normlab train.
 
     The last line is the thread's own: loss, training accuracy, test accuracy under running statistics,
     examples/sec.
