@@ -22,11 +22,13 @@ USERS = {"data": "users_zoo:tensors", "batch_size": 40, "epochs": 5, "lr": 0.05,
 UNEVEN = {"train_examples": 998, "batch_size": 256, "epochs": 5, "shares": (100, 156)}
 EMPTY = {"train_examples": 130, "batch_size": 40, "epochs": 5, "shares": (15, 1)}
 ADAMW = {"optimizer": "adamw", "schedule": "one-cycle"}
-# Twenty steps, eight of the residual network, in which rounding grows fastest. Of 40 examples (15, 1) gives 38 and 2, of 10, the last, all and none.
+RESNET = {"model": "resnet8", "model_options": {"width": 4}, "epochs": 2, "lr": 0.01}
+# Twenty steps, and eight of the residual network, in which rounding grows fastest.
+# Of 40 examples (15, 1) gives 38 and 2; of 10, the last, all and none.
 CASES = {
     "100 and 156 images": DIGITS | UNEVEN | {"optimizer": "momentum"},
     "halves, the last batch odd": DIGITS | {"train_examples": 490, "batch_size": 25, "epochs": 1},
-    "a residual network": DIGITS | UNEVEN | {"model": "resnet8", "model_options": {"width": 4}, "epochs": 2, "lr": 0.01},
+    "a residual network": DIGITS | UNEVEN | RESNET,
     "images, an empty part": DIGITS | EMPTY | {"model_options": {"pooling": "max"}},
     # No bias before a norm: its gradient is rounding alone, which AdamW makes steps of.
     "adamw": USERS | ADAMW | {"model": "mlp", "model_options": {"bias": False}},
