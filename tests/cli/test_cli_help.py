@@ -8,7 +8,19 @@ import normlab as package
 
 COMMANDS = {
     (): ("train", "study", "compare", "explain", "laws", "bench", "data", "runs", "doctor", "--version", "--debug"),
-    ("train",): ("--model", "--norm", "--resume", "--plot", "--json", "--store", "--batch-size", "fashion-mnist"),
+    ("train",): (
+        "torchrun",
+        "--shares",
+        "--no-sync",
+        "--model",
+        "--norm",
+        "--resume",
+        "--plot",
+        "--json",
+        "--store",
+        "--batch-size",
+        "fashion-mnist",
+    ),
     ("compare",): ("--as", "--margin", "--tune", "--plot", "--workers", "--dry-run", "--json"),
     ("study",): ("list", "run", "show", "report"),
     ("study", "run"): ("--size", "--seeds", "--workers", "--dry-run", "--report", "--json", "--norm"),

@@ -86,6 +86,30 @@ def test_what_else_is_random_draws_as_if_there_were_no_dropout(names: tuple[str,
     assert torch.equal(drawn, torch.rand(3, generator=generator(0, "step", 2, 5)))
 
 
+def drawn_by(process: int) -> list[Tensor]:
+    """The batch that a process draws, then the mask of a dropout module, and what else it draws for its part."""
+    layer = nn.Dropout(0.5)
+    with DropoutStreams(nn.ModuleDict({"drop": layer}), 0, CPU, process) as streams:
+        streams.at(2, 5)
+        batch = torch.rand(9)
+        streams.part_ways()
+        return [batch, layer(torch.ones(2, WIDTH)), torch.rand(9)]
+
+
+def test_processes_draw_the_same_batch_and_then_each_its_own() -> None:
+    (batch, *first), (same_batch, *second), (_, *third) = map(drawn_by, range(3))
+    assert torch.equal(batch, same_batch)
+    for one, other, another in zip(first, second, third, strict=True):
+        assert not torch.equal(one, other)
+        assert not torch.equal(other, another)
+    assert all(map(torch.equal, second, drawn_by(1)[1:]))
+
+
+def test_the_first_of_several_processes_draws_as_one_alone() -> None:
+    _, mask, _ = drawn_by(0)
+    assert torch.equal(mask != 0, masks(dropouts("drop"), 2, 5)["drop"])
+
+
 def test_in_evaluation_mode_nothing_is_drawn() -> None:
     model = dropouts("drop1").eval()
     torch.manual_seed(4)

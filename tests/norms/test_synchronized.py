@@ -8,13 +8,13 @@ import numpy
 import pytest
 import torch
 import torch.distributed as dist
-from processes import Processes
 
 from compare import assert_close
 from normlab import nn
 from normlab.errors import NormlabError
 from normlab.norms.batch import batch_norm
 from normlab.norms.synchronized import SyncBatchNorm1d, SyncBatchNorm2d, sync_batch_norm
+from processes import Processes
 
 WORLD = 3
 

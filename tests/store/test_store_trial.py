@@ -34,6 +34,8 @@ CHANGED = {
     "probes": ({"name": "fit", "every": 10},),
     "dtype": "float64",
     "lanes": False,
+    "shares": (1, 2),
+    "sync": False,
     "device": "cpu",
     "threads": 1,
 }

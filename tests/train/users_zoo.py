@@ -261,6 +261,18 @@ class Giving(nn.Module):
         return forms[self.form]
 
 
+class Idle(nn.Module):
+    """Has a layer that no pass uses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.used = plain()
+        self.idle = nn.Linear(FEATURES, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.used(x)
+
+
 class Raising(nn.Module):
     """Raises in one of the modes."""
 

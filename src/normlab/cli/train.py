@@ -16,14 +16,18 @@ from normlab.cli.signals import StopSignals
 from normlab.cli.tables import plain_console
 from normlab.store import Recipe, Record, Runs
 from normlab.store.home import home
+from normlab.store.recipe import Share
 
 
 @Parameter(name="*")
 class _Fields(Recipe):
-    """The recipe's own fields as options; those that are no plain value have options of their own below."""
+    """The recipe's own fields as options; those that are no plain value have options of their own, here or below."""
 
     model_options: Annotated[dict[str, Any], Parameter(parse=False)] = Field({})
     surgeries: Annotated[tuple[dict[str, Any], ...], Parameter(parse=False)] = ()
+    shares: Annotated[tuple[Share, ...], Parameter(consume_multiple=(1, None), negative="")] = (1,)
+    """How much of every batch each process takes, as 100 156. Default: all the same. To start two processes:
+    torchrun --nproc-per-node 2 -m normlab train."""
 
 
 def train(
@@ -75,21 +79,28 @@ def train(
         from normlab.cli.watch import observer_for
         from normlab.train import Interrupted
         from normlab.train import train as run
+        from normlab.train.parallel import joined
 
         signals.heed()
-        try:
-            record = run(
-                asked,
-                checkpoints=checkpoints,
-                resume=resume,
-                interrupted_to=interrupted_to,
-                stop=signals.received,
-                observer=observer_for(console, begun=signals.arm),
-                say=console.print,
-            )
-        except Interrupted as interrupted:
-            print(f"normlab: {interrupted}; the same command with --resume goes on from there", file=sys.stderr)
-            raise SystemExit(signals.exit_code) from None
+        with joined() as first:
+            console.quiet = not first
+            try:
+                record = run(
+                    asked,
+                    checkpoints=checkpoints,
+                    resume=resume,
+                    interrupted_to=interrupted_to,
+                    stop=signals.received,
+                    observer=observer_for(console, begun=signals.arm),
+                    say=console.print,
+                )
+            except Interrupted as interrupted:
+                if first:
+                    advice = "the same command with --resume goes on from there"
+                    print(f"normlab: {interrupted}; {advice}", file=sys.stderr)
+                raise SystemExit(signals.exit_code) from None
+        if not first:
+            return
         runs.add(record)
     # What an interruption of this very run may have left has served.
     shutil.rmtree(interrupted_to / record.trial, ignore_errors=True)

@@ -60,12 +60,16 @@ def borrowed(device: torch.device | None = None) -> Iterator[None]:
 
 
 class DropoutStreams:
-    """Every dropout layer of a model, torch's own classes, draws from the stream (seed, path, step, use)."""
+    """Every dropout layer of a model, torch's own classes, draws from the stream (seed, path, step, use).
 
-    def __init__(self, model: nn.Module, seed: int, device: torch.device) -> None:
+    Of several processes the first draws as one alone would, each other from streams of its own.
+    """
+
+    def __init__(self, model: nn.Module, seed: int, device: torch.device, process: int = 0) -> None:
         self._model = model
         self._seed = seed
         self._device = device
+        self._process = ("process", process) if process else ()
         self._step: tuple[int, ...] = ()
         self._uses: dict[str, int] = {}
 
@@ -88,6 +92,11 @@ class DropoutStreams:
         self._uses.clear()
         seed_everything_else(self._device, self._seed, "step", *step)
 
+    def part_ways(self) -> None:
+        """Until the next step each process draws for itself: all drew the same batch, and go on with parts of it."""
+        if self._process:
+            seed_everything_else(self._device, self._seed, "step", *self._step, *self._process)
+
     def _watch(self, module: nn.Module, path: str) -> Iterator[RemovableHandle]:
         """Hooks that lend the layer its stream for a forward pass, so that whatever follows draws as without it."""
         loan = contextlib.ExitStack()
@@ -99,7 +108,7 @@ class DropoutStreams:
                 # In a backward pass activation checkpointing repeats the last use, and needs its mask again.
                 repeated = torch._C._current_graph_task_id() != -1
                 use = self._uses[path] = self._uses.get(path, -1) + (not repeated)
-                seed_everything_else(self._device, self._seed, "dropout", path, *self._step, use)
+                seed_everything_else(self._device, self._seed, "dropout", path, *self._step, use, *self._process)
 
         yield module.register_forward_pre_hook(point)
         yield module.register_forward_hook(reads_no_input(lambda *_: loan.close()), always_call=True)

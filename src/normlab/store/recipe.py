@@ -1,7 +1,7 @@
 """Recipe: everything that decides a training run, validated, frozen, plain data."""
 
 import json
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
 
@@ -9,6 +9,7 @@ Optimizer = Literal["sgd", "momentum", "adamw"]
 Schedule = Literal["constant", "cosine", "one-cycle"]
 Precision = Literal["float32", "float64", "bfloat16"]
 Split = Literal["train", "validation", "test"]
+Share = Annotated[int, Field(ge=1)]
 
 
 class Recipe(BaseModel):
@@ -63,6 +64,10 @@ class Recipe(BaseModel):
     """Arithmetic; in bfloat16 the normalization layers keep float32 parameters and statistics."""
     lanes: bool = True
     """Run on lane tensors, several times as fast, where the native kernels serve: in float32 on a CPU."""
+    shares: tuple[Share, ...] = Field((1,), min_length=1)
+    """How much of every batch each process that torchrun started takes, as 100 156. Default: all the same."""
+    sync: bool = True
+    """Normalize by the statistics of all processes together, not by those of each one's part."""
     device: str = Field("auto", min_length=1)
     """auto, cpu, cuda, cuda:N or mps."""
     threads: int | None = Field(None, ge=1, le=1024)

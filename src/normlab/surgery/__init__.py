@@ -16,6 +16,7 @@ from normlab.surgery.recalibrate import recalibrate
 from normlab.surgery.reorder import reorder
 from normlab.surgery.scale_init import scale_init
 from normlab.surgery.swap import swap
+from normlab.surgery.synchronize import synchronize
 from normlab.surgery.to_lanes import to_lanes
 
 _BY_NAME: dict[str, type[Surgery]] = {
@@ -38,6 +39,7 @@ __all__ = [
     "reorder",
     "scale_init",
     "swap",
+    "synchronize",
     "to_lanes",
     "to_plain",
 ]

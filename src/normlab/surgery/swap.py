@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
@@ -38,32 +39,38 @@ class swap:
         find_norm(self.target)
 
     def __call__(self, model: nn.Module) -> Changes:
-        found = batch_norms(model)
-        # All that can fail comes first.
-        places = {path: parents(model, path) for path in found}
-        made = {path: self._successor(norm, path) for path, norm in found.items()}
-        changes = Changes()
-        for path, norm in found.items():
-            put(made[path], places[path])
-            changes.record(path, f"{norm} -> {made[path]}", functools.partial(put, norm, places[path]))
-        return changes
+        return exchange(model, batch_norms(model), self.target, self.options)
 
-    def _successor(self, norm: BatchNorm, path: str) -> nn.Module:
-        if is_shapeless(norm):
-            raise NormlabError("norms of a known width", f"a {type(norm).__name__} at {path}", "run a batch through")
-        new = make_norm(self.target, norm.num_features, dimension(norm), **self._settings(norm) | self.options)
-        old = {**dict(norm.named_parameters()), **dict(norm.named_buffers())}
-        floating = [value for value in old.values() if value.is_floating_point()]
-        if floating:
-            new.to(floating[0].device, floating[0].dtype)
-        for name, value in (*new.named_parameters(), *new.named_buffers()):
-            if name in old and old[name].shape == value.shape:
-                value.data = old[name].detach().clone()
-        for name, parameter in new.named_parameters():
-            parameter.requires_grad_(parameter.requires_grad and (name not in old or old[name].requires_grad))
-        return new.train(norm.training)
 
-    def _settings(self, norm: BatchNorm) -> dict[str, Any]:
-        layer = find_norm(self.target)[dimension(norm)]
-        between = isinstance(layer, type) and issubclass(layer, BatchNorm)
-        return {name: getattr(norm, name) for name in SETTINGS} if between else {}
+def exchange(model: nn.Module, norms: Mapping[str, BatchNorm], target: str, options: dict[str, Any]) -> Changes:
+    """Replace these norms of a model, by their paths, as `swap` says."""
+    # All that can fail comes first.
+    places = {path: parents(model, path) for path in norms}
+    made = {path: _successor(norm, path, target, options) for path, norm in norms.items()}
+    changes = Changes()
+    for path, norm in norms.items():
+        put(made[path], places[path])
+        changes.record(path, f"{norm} -> {made[path]}", functools.partial(put, norm, places[path]))
+    return changes
+
+
+def _successor(norm: BatchNorm, path: str, target: str, options: dict[str, Any]) -> nn.Module:
+    if is_shapeless(norm):
+        raise NormlabError("norms of a known width", f"a {type(norm).__name__} at {path}", "run a batch through")
+    new = make_norm(target, norm.num_features, dimension(norm), **_settings(norm, target) | options)
+    old = {**dict(norm.named_parameters()), **dict(norm.named_buffers())}
+    floating = [value for value in old.values() if value.is_floating_point()]
+    if floating:
+        new.to(floating[0].device, floating[0].dtype)
+    for name, value in (*new.named_parameters(), *new.named_buffers()):
+        if name in old and old[name].shape == value.shape:
+            value.data = old[name].detach().clone()
+    for name, parameter in new.named_parameters():
+        parameter.requires_grad_(parameter.requires_grad and (name not in old or old[name].requires_grad))
+    return new.train(norm.training)
+
+
+def _settings(norm: BatchNorm, target: str) -> dict[str, Any]:
+    layer = find_norm(target)[dimension(norm)]
+    between = isinstance(layer, type) and issubclass(layer, BatchNorm)
+    return {name: getattr(norm, name) for name in SETTINGS} if between else {}

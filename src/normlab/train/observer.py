@@ -25,6 +25,10 @@ class Observer:
         """After all of it, on an error too."""
 
 
+class Stopped(Exception):  # noqa: N818 - a signal
+    """A run was asked to stop, at a point from which it can go on."""
+
+
 class Interrupted(Exception):  # noqa: N818 - not an error
     """A run was asked to stop and has left a checkpoint."""
 

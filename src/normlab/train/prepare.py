@@ -13,6 +13,7 @@ from normlab.store import Recipe
 from normlab.surgery.find import is_shapeless
 from normlab.train import state
 from normlab.train.device import place
+from normlab.train.parallel import alone, divided
 
 Say = Callable[[str], None]
 
@@ -54,10 +55,14 @@ def prepare(
             raise NormlabError(
                 f"something in model {recipe.model} for {operate} to change", "nothing", "leave it out"
             )
+    if len(recipe.shares) > 1 and recipe.sync:
+        for path, why in surgery.synchronize()(model).left.items():
+            say(f"{path} is not synchronized: {why}")
     place(model, recipe)  # what a surgery has put there too
     if recipe.lanes:
         surgery.to_lanes(model)
-    _rehearse(model, x, dataset, recipe)
+    with alone(model):
+        _rehearse(model, x, dataset, recipe)
     return dataset, model
 
 
@@ -127,8 +132,14 @@ def _counted_from(dataset: Dataset) -> str:
 
 
 def _smallest_batch(dataset: Dataset, recipe: Recipe) -> Tensor:
+    """Of what normalizes together: of whole batches, or of the parts of processes that keep to their own."""
     split = dataset.train
     if isinstance(split, Loaded):
-        return next(split.batches(seed=models.key(recipe.seed, "rehearsal")))[0][: split.smallest]
-    size = min(recipe.batch_size, len(split))
-    return next(split.batches(len(split) % size or size))[0]
+        x = next(split.batches(seed=models.key(recipe.seed, "rehearsal")))[0][: split.smallest]
+    else:
+        size = min(recipe.batch_size, len(split))
+        x = next(split.batches(len(split) % size or size))[0]
+    if recipe.sync:
+        return x
+    parts = (len(x[part]) for part in divided(len(x), recipe.shares))
+    return x[: min(count for count in parts if count)]

@@ -11,6 +11,7 @@ from normlab.models import borrowed, key
 from normlab.store import Recipe, Series
 from normlab.train import state
 from normlab.train.evaluate import finite
+from normlab.train.parallel import alone
 from normlab.train.prepare import to_device
 from normlab.train.progress import Progress
 
@@ -62,7 +63,7 @@ class Probing:
         modes = {module: module.training for module in model.modules()}
         look = measure.Look(model, self._x, self._y, cross_entropy, self._recipe, step)
         try:
-            with borrowed(self._x.device):
+            with borrowed(self._x.device), alone(model):
                 read = probe(look)
         except NormlabError:
             raise

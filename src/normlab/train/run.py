@@ -12,17 +12,19 @@ from normlab import models
 from normlab.data import Dataset, Examples, Loaded
 from normlab.errors import NormlabError
 from normlab.kernels import Lanes, native
-from normlab.store import Epoch, Precise, Recipe, Record, Result, Timing, trial_id
+from normlab.store import Epoch, Recipe, Record, Result, Timing, trial_id
 from normlab.store.record import NonFinite
 from normlab.store.trial import machine, versions
 from normlab.train import checkpoint
 from normlab.train.device import resolve, threads
 from normlab.train.evaluate import BATCH, evaluate, evaluate_precisely, finite
-from normlab.train.observer import Interrupted, Observer
+from normlab.train.observer import Interrupted, Observer, Stopped
 from normlab.train.optimizer import learning_rate, make_optimizer
+from normlab.train.parallel import Team, told_of_others
 from normlab.train.prepare import Say, dataset_of, prepare, to_device
 from normlab.train.probing import Probing
 from normlab.train.progress import WARMUP_STEPS, Progress, Sums
+from normlab.train.shared_step import SharedStep
 from normlab.train.step import Step
 
 
@@ -38,6 +40,9 @@ def train(
     dataset_of: Callable[[Recipe, Say], Dataset] = dataset_of,
 ) -> Record:
     """Train as the recipe says. The same recipe on the same machine gives the same `result`, bit for bit.
+
+    Where torch.distributed is initialized its processes share every batch; all of them call this, with the same
+    recipe, and get the same record. Only the first evaluates, and writes checkpoints.
 
     Args:
         recipe: what to train, on what, how.
@@ -61,23 +66,19 @@ def train(
     recipe = resolve(recipe)
     if checkpoints:
         checkpoint.check_folder(checkpoints)
-    with threads(recipe.threads or 1), models.borrowed(torch.device(recipe.device)):
+    with threads(recipe.threads or 1), models.borrowed(torch.device(recipe.device)), told_of_others():
         run = _Run(recipe, stop, observer or Observer(), say, dataset_of)
         folder = checkpoints or (interrupted_to and interrupted_to / run.trial)
         if resume and folder:
             run.resume(folder)
         try:
             return run.finish(checkpoints)
-        except _Stopped:
+        except Stopped:
             if folder is None:
                 raise KeyboardInterrupt from None
             raise Interrupted(run.save(folder)) from None
         finally:
             run.observer.end()
-
-
-class _Stopped(Exception):  # noqa: N818 - a signal
-    """The run was asked to stop, at a point from which it can go on."""
 
 
 class _Run:
@@ -93,7 +94,9 @@ class _Run:
     ) -> None:
         self.started = time.perf_counter()
         self.recipe = recipe
-        self.dataset, self.model = prepare(recipe, say, dataset_of)
+        self.team = Team(recipe, stop)
+        with self.team.first_alone():
+            self.dataset, self.model = prepare(recipe, say, dataset_of)
         self.trial = trial_id(recipe)  # finds the user's modules only once they are imported
         self.optimizer = make_optimizer(self.model, recipe)
         self.probing = Probing(recipe, self.dataset)
@@ -106,27 +109,29 @@ class _Run:
     def finish(self, checkpoints: Path | None) -> Record:
         """All epochs that are left, then the evaluation under recomputed statistics."""
         progress = self.progress
+        self.team.begin(self.model, f"after step {progress.steps} of trial {self.trial}")
         self.observer.begin(self.recipe, self._steps_per_epoch(), len(progress.epochs))
-        with models.DropoutStreams(self.model, self.recipe.seed, torch.device(self.recipe.device)) as streams:
+        device = torch.device(self.recipe.device)
+        with models.DropoutStreams(self.model, self.recipe.seed, device, self.team.rank) as streams:
             while len(progress.epochs) < self.recipe.epochs and not progress.nonfinite:
                 self._steps(streams)
-                progress.epochs.append(self._epoch())
+                progress.epochs.append(self.team.by_first(Epoch, self._epoch))
                 progress.sums = Sums()
                 self.observer.epoch(progress.epochs[-1], progress.examples_per_s)
                 if checkpoints:
                     self.save(checkpoints)
-        precise = None
-        if not progress.nonfinite:
-            self.observer.recalibrating()
-            precise = evaluate_precisely(self.model, self.recipe, self.dataset, self._feed)
-        return self._record(precise)
+        return self.team.by_first(Record, self._record)
 
     def save(self, folder: Path) -> Path:
-        """Leave a checkpoint of this very state."""
+        """Leave a checkpoint of this very state; where it is, or, of the first process's, its folder."""
         now = time.perf_counter()
         self.progress.seconds += now - self.started
         self.started = now
-        return checkpoint.save(folder, self.trial, self.recipe, self.progress, self.model, self.optimizer)
+        path = folder
+        if self.team.leads:
+            path = checkpoint.save(folder, self.trial, self.recipe, self.progress, self.model, self.optimizer)
+        self.team.meet()
+        return path
 
     def resume(self, folder: Path) -> None:
         """Go on from the newest checkpoint of the folder; from the start, and saying so, where there is none."""
@@ -143,20 +148,21 @@ class _Run:
         recipe, progress, sums = self.recipe, self.progress, self.progress.sums
         epoch = len(progress.epochs)
         steps_per_epoch = self._steps_per_epoch() or 1
-        step = Step(self.model, recipe)
+        step = self._step()
         batches = self._training_batches(streams, epoch, sums.steps, step.takes_lanes)
         clock = time.perf_counter()
         while True:
-            if self.stop():
-                raise _Stopped
+            if self.team.stops():
+                raise Stopped
             # Before the batch is drawn: a loader's transforms may be random too.
             streams.at(epoch, sums.steps)
-            if self.probing.look(self.model, progress):
+            if self.team.leads and self.probing.look(self.model, progress):
                 streams.at(epoch, sums.steps)  # again: what the probes drew is no use of the run's
-                step = Step(self.model, recipe)
+                step = self._step()
             if (batch := next(batches, None)) is None:
                 return
             x, y = batch
+            streams.part_ways()
             outcome = step(x, y)
             if not math.isfinite(outcome.loss):
                 progress.nonfinite = NonFinite(epoch=epoch + 1, step=sums.steps + 1)
@@ -175,6 +181,10 @@ class _Run:
             before, clock = clock, time.perf_counter()
             progress.count(clock - before, len(y), warm=self.steps_here > WARMUP_STEPS)
             self.observer.step(sums)
+
+    def _step(self) -> Step | SharedStep:
+        several = self.team.several
+        return SharedStep(self.model, self.recipe, self.team) if several else Step(self.model, self.recipe)
 
     def _epoch(self) -> Epoch:
         sums = self.progress.sums
@@ -218,7 +228,7 @@ class _Run:
         order = models.key(seed, "order")
         for batch in split.batches(seed=order) if isinstance(split, Loaded) else split.batches(BATCH):
             if self.stop():
-                raise _Stopped
+                raise Stopped
             yield self._placed(batch)
 
     def _placed(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
@@ -232,7 +242,11 @@ class _Run:
             return split.batch_count
         return math.ceil(len(split) / self.recipe.batch_size)
 
-    def _record(self, precise: Precise | None) -> Record:
+    def _record(self) -> Record:
+        precise = None
+        if not self.progress.nonfinite:
+            self.observer.recalibrating()
+            precise = evaluate_precisely(self.model, self.recipe, self.dataset, self._feed)
         seconds = self.progress.seconds + time.perf_counter() - self.started
         nonfinite = (buffer for name, buffer in self.model.named_buffers() if name.endswith("nonfinite_batches"))
         return Record(
