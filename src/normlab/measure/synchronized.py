@@ -6,14 +6,13 @@ They do where every norm takes its statistics over both (Peng et al. 2018, arXiv
 import dataclasses
 import datetime
 import functools
-import multiprocessing
 import tempfile
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
+from loky import ProcessPoolExecutor
 from torch import Tensor, nn
 
 from normlab.measure.probe import Look
@@ -45,8 +44,7 @@ class synchronized(Reading):
         cut = len(y) // 3
         with tempfile.TemporaryDirectory() as folder:
             share = functools.partial(_share, str(Path(folder) / "store"), model, look.loss, len(y))
-            spawn = multiprocessing.get_context("spawn")
-            with ProcessPoolExecutor(PROCESSES, spawn) as pool:
+            with ProcessPoolExecutor(PROCESSES) as pool:
                 parts = [*pool.map(share, range(PROCESSES), (x[:cut], x[cut:]), (y[:cut], y[cut:]))]
         apart = (sum(parts) - whole).abs().max() / whole.abs().max()
         return {"difference": apart.item()}
