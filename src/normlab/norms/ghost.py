@@ -17,6 +17,7 @@ Cost: that of batch normalization, and 1 reading and 1 writing of y to join the 
 When: for large batches (hundreds or more) that generalize worse than small ones. Not where the batch is small
     already: the parts' statistics become too noisy.
 Source: Hoffer, Hubara & Soudry 2017, arXiv 1705.08741, section 4, algorithm 1.
+Picture: batch, ghost ghost_size=1
 """
 
 import dataclasses

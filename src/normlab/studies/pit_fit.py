@@ -49,7 +49,9 @@ def against_values(results: Results) -> Figure:
     """The distance by each fit, against the number of values."""
     values: dict[str, dict[float, dict[int, float]]] = {fit: defaultdict(dict) for fit in FITS}
     for cell in results.cells:
-        for fit in FITS if cell.record else ():
+        if cell.record is None:
+            continue
+        for fit in FITS:
             for n, distance in distances(cell.record, fit).items():
                 values[fit][n][cell.seed] = distance
     title = "Distance to uniform (Kolmogorov-Smirnov)"
