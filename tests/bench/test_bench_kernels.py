@@ -33,10 +33,8 @@ def test_the_products_are_the_arithmetic_of_a_step(network):
 
 @needs_native
 def test_the_command(capsys):
-    with pytest.raises(SystemExit) as stopped:
-        main(["bench", "kernels", "mlp", "--batch", "20", "--rounds", "1", "--format", "md", "--json"])
+    main(["bench", "kernels", "mlp", "--batch", "20", "--rounds", "1", "--format", "md", "--json"])
     lines = capsys.readouterr().out.splitlines()
-    assert stopped.value.code == 0
     assert lines[2].startswith("| kernel | us |")
     told = json.loads(lines[-1])
     assert (told["network"], told["batch"]) == ("mlp", 20)
