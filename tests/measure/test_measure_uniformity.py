@@ -40,7 +40,7 @@ def test_a_fit_and_its_distance_are_scipys(fit, x: torch.Tensor) -> None:
 
 
 def test_every_fit_is_tested_here() -> None:
-    assert FITS == {"gaussian": gaussian, "kernel": kernel, "ranks": ranks}
+    assert {"gaussian": gaussian, "kernel": kernel, "ranks": ranks} == FITS
 
 
 def test_ranks_are_as_near_as_so_many_values_can_be() -> None:

@@ -32,10 +32,10 @@ MORE = {
 SEEDS = 2
 
 
-def tiny(name):
-    """The study, asked of 60 digits."""
+def tiny(name, arms=()):
+    """The study, or some of its arms, asked of 60 digits."""
     study = studies.find(name)
-    small = dataclasses.replace(study, sizes={"quick": Size(SEEDS, TINY | MORE.get(name, {}))})
+    small = dataclasses.replace(study, sizes={"quick": Size(SEEDS, TINY | MORE.get(name, {}), arms)})
     of_mlp = all(
         recipe.get("model", study.recipe.model) == "mlp" for recipe in (arm.changes for arm in study.arms.values())
     )
@@ -121,7 +121,7 @@ def test_it_ends_in_a_verdict_with_figures(name, monkeypatch):
     if name == "cost":
         monkeypatch.setattr("normlab.lab.clock.ROUNDS", 2)
         monkeypatch.setattr("normlab.lab.clock.STEPS", 2)
-    asked, watcher = tiny(name), Failures()
+    asked, watcher = tiny(name, studies.find(name).sizes["quick"].arms), Failures()
     (verdict,) = run([asked], Runs(), lambda: ThreadPoolExecutor(1), 1, watcher=watcher)
     assert watcher.why == []
     assert verdict == Runs().verdicts()[asked.key]

@@ -53,7 +53,7 @@ class Subject:
     data: str | None = None
     """Your data, as pkg.module:callable, or fashion-mnist, digits, digits-8x8."""
     norm: str | None = None
-    """A norm in the place of batch norm, by name or as pkg.module:Layer."""
+    """A norm in the place of batch norm, by name or as pkg.module:Layer; `transforms` compares it with the family."""
 
 
 @study.command(name="list")

@@ -6,14 +6,13 @@ They do where every norm takes its statistics over both (Peng et al. 2018, arXiv
 import dataclasses
 import datetime
 import functools
-import multiprocessing
 import tempfile
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
+from loky import ProcessPoolExecutor
 from torch import Tensor, nn
 
 from normlab.measure.probe import Look
@@ -29,8 +28,8 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 class synchronized(Reading):
     """`difference`: the largest difference between the gradients of two processes, summed, and those of one.
 
-    The two share the first `examples` of the batch as one to two, over gloo, in float64; the difference is relative to
-    the largest gradient. Without synchronized norms it is of the gradients' size.
+    The two share the first `examples` of the batch as one to two, over gloo, in float64; the difference is relative
+    to the largest gradient. Without synchronized norms it is of the gradients' size.
     """
 
     examples: int = 12
@@ -40,13 +39,13 @@ class synchronized(Reading):
         at_least(6, self.examples, "examples")
 
     def __call__(self, look: Look) -> dict[str, float]:
-        model, x, y = (each.cpu() for each in in_float64(look, self.examples))
+        model, x, y = in_float64(look, self.examples)
+        model, x, y = model.cpu(), x.cpu(), y.cpu()
         whole = gradients(model, x, y, look.loss, len(y))
         cut = len(y) // 3
         with tempfile.TemporaryDirectory() as folder:
-            share = functools.partial(_share, str(Path(folder) / "store"), model, look.loss, len(y))
-            spawn = multiprocessing.get_context("spawn")
-            with ProcessPoolExecutor(PROCESSES, spawn) as pool:
+            share = functools.partial(_share, (Path(folder) / "store").as_uri(), model, look.loss, len(y))
+            with ProcessPoolExecutor(PROCESSES) as pool:
                 parts = [*pool.map(share, range(PROCESSES), (x[:cut], x[cut:]), (y[:cut], y[cut:]))]
         apart = (sum(parts) - whole).abs().max() / whole.abs().max()
         return {"difference": apart.item()}
@@ -62,9 +61,7 @@ def gradients(model: nn.Module, x: Tensor, y: Tensor, loss: Loss, count: int) ->
 def _share(store: str, model: nn.Module, loss: Loss, count: int, rank: int, x: Tensor, y: Tensor) -> Tensor:
     """What one of the processes has of the gradients."""
     torch.set_num_threads(1)
-    dist.init_process_group(
-        "gloo", store=dist.FileStore(store, PROCESSES), rank=rank, world_size=PROCESSES, timeout=PATIENCE
-    )
+    dist.init_process_group("gloo", store, world_size=PROCESSES, rank=rank, timeout=PATIENCE)
     try:
         return gradients(model, x, y, loss, count)
     finally:

@@ -25,8 +25,9 @@ Samples = Float[Tensor, "C n"]
 class uniformity(Reading):
     """`{path} {fit} {n}`: the distance to uniform of n inputs of a batch norm after the transform by a fit.
 
-    The distance is that of Kolmogorov and Smirnov, averaged over the first `channels` channels. The n values are drawn
-    from the batch and all positions: `values` of them, or as many as there are, and a fourth, a 16th and a 64th of it.
+    The distance is that of Kolmogorov and Smirnov, averaged over the first `channels` channels. The n values are
+    drawn from the batch and all positions: `values` of them, or as many as there are, and a fourth, a 16th and a
+    64th of it.
     """
 
     channels: int = 4
@@ -64,7 +65,8 @@ def gaussian(x: Samples) -> Samples:
 def kernel(x: Samples) -> Samples:
     """By a kernel density estimate, Gaussian kernels of the width n^(-1/5) standard deviations (Scott 1992)."""
     widths = x.std(1, keepdim=True) * x.shape[1] ** -0.2
-    return torch.stack([torch.special.ndtr((c[:, None] - c) / width).mean(1) for c, width in zip(x, widths, strict=True)])
+    by_channel = zip(x, widths, strict=True)
+    return torch.stack([torch.special.ndtr((c[:, None] - c) / width).mean(1) for c, width in by_channel])
 
 
 def ranks(x: Samples) -> Samples:

@@ -40,7 +40,9 @@ def left(fit: str) -> Measure:
         *_, few, many = [None, None, *distances(record, fit).values()]
         return many / few if few and many is not None else None
 
-    return Measure(fit, f"distance to uniform with all values over that with a quarter of them: {fit}", of_record(read))
+    return Measure(
+        fit, f"distance to uniform with all values over that with a quarter of them: {fit}", of_record(read)
+    )
 
 
 def against_values(results: Results) -> Figure:
