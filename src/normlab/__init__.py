@@ -8,7 +8,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from normlab import functional, nn, surgery, train
+    from normlab import functional, nn, surgery, testing, train
     from normlab.errors import NormlabError
     from normlab.notebook import study
     from normlab.store import Recipe, Record, Runs
@@ -16,7 +16,19 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = ["NormlabError", "Recipe", "Record", "Runs", "functional", "nn", "study", "surgery", "to_lanes", "train"]
+__all__ = [
+    "NormlabError",
+    "Recipe",
+    "Record",
+    "Runs",
+    "functional",
+    "nn",
+    "study",
+    "surgery",
+    "testing",
+    "to_lanes",
+    "train",
+]
 
 _HOMES = {
     "NormlabError": "normlab.errors",

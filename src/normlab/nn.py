@@ -11,6 +11,7 @@ from torch import nn
 import normlab.norms
 from normlab.errors import NormlabError, choose, is_reference, load, one_line, parameters_of
 from normlab.norms.batch import BatchNorm1d, BatchNorm2d, BatchNorm3d
+from normlab.norms.cholesky import Cholesky1d, Cholesky2d, Cholesky3d
 from normlab.norms.domain import DomainBatchNorm1d, DomainBatchNorm2d, DomainBatchNorm3d, in_domain
 from normlab.norms.frn import FilterResponseNorm1d, FilterResponseNorm2d, FilterResponseNorm3d
 from normlab.norms.frozen import FrozenBatchNorm1d, FrozenBatchNorm2d, FrozenBatchNorm3d
@@ -19,7 +20,18 @@ from normlab.norms.group import GroupNorm
 from normlab.norms.instance import InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
 from normlab.norms.layer import LayerNorm1d, LayerNorm2d, LayerNorm3d
 from normlab.norms.mean_only import MeanOnlyBatchNorm1d, MeanOnlyBatchNorm2d, MeanOnlyBatchNorm3d
+from normlab.norms.newton_schulz import NewtonSchulz1d, NewtonSchulz2d, NewtonSchulz3d
 from normlab.norms.noisy import NoisyBatchNorm1d, NoisyBatchNorm2d, NoisyBatchNorm3d
+from normlab.norms.normality import (
+    NoisyNormality1d,
+    NoisyNormality2d,
+    NoisyNormality3d,
+    Normality1d,
+    Normality2d,
+    Normality3d,
+)
+from normlab.norms.pit import PIT1d, PIT2d, PIT3d
+from normlab.norms.rank_pit import RankPIT1d, RankPIT2d, RankPIT3d
 from normlab.norms.renorm import BatchRenorm1d, BatchRenorm2d, BatchRenorm3d
 from normlab.norms.rms import RMSNorm1d, RMSNorm2d, RMSNorm3d
 from normlab.norms.synchronized import SyncBatchNorm1d, SyncBatchNorm2d, SyncBatchNorm3d
@@ -31,6 +43,7 @@ from normlab.norms.weight_standardization import (
     StandardizedConv3d,
     StandardizedLinear,
 )
+from normlab.norms.zca import PCA1d, PCA2d, PCA3d, ZCA1d, ZCA2d, ZCA3d
 
 __all__ = [
     "BatchNorm1d",
@@ -39,6 +52,9 @@ __all__ = [
     "BatchRenorm1d",
     "BatchRenorm2d",
     "BatchRenorm3d",
+    "Cholesky1d",
+    "Cholesky2d",
+    "Cholesky3d",
     "DomainBatchNorm1d",
     "DomainBatchNorm2d",
     "DomainBatchNorm3d",
@@ -64,12 +80,30 @@ __all__ = [
     "MeanOnlyBatchNorm1d",
     "MeanOnlyBatchNorm2d",
     "MeanOnlyBatchNorm3d",
+    "NewtonSchulz1d",
+    "NewtonSchulz2d",
+    "NewtonSchulz3d",
     "NoisyBatchNorm1d",
     "NoisyBatchNorm2d",
     "NoisyBatchNorm3d",
+    "NoisyNormality1d",
+    "NoisyNormality2d",
+    "NoisyNormality3d",
+    "Normality1d",
+    "Normality2d",
+    "Normality3d",
+    "PCA1d",
+    "PCA2d",
+    "PCA3d",
+    "PIT1d",
+    "PIT2d",
+    "PIT3d",
     "RMSNorm1d",
     "RMSNorm2d",
     "RMSNorm3d",
+    "RankPIT1d",
+    "RankPIT2d",
+    "RankPIT3d",
     "StandardizedConv1d",
     "StandardizedConv2d",
     "StandardizedConv3d",
@@ -80,6 +114,9 @@ __all__ = [
     "VarianceOnlyBatchNorm1d",
     "VarianceOnlyBatchNorm2d",
     "VarianceOnlyBatchNorm3d",
+    "ZCA1d",
+    "ZCA2d",
+    "ZCA3d",
     "find_norm",
     "in_domain",
     "make_norm",

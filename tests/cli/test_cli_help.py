@@ -7,14 +7,15 @@ import pytest
 import normlab as package
 
 COMMANDS = {
-    (): ("train", "study", "compare", "explain", "bench", "data", "runs", "doctor", "--version", "--debug"),
+    (): ("train", "study", "compare", "explain", "laws", "bench", "data", "runs", "doctor", "--version", "--debug"),
     ("train",): ("--model", "--norm", "--resume", "--plot", "--json", "--store", "--batch-size", "fashion-mnist"),
     ("compare",): ("--as", "--margin", "--tune", "--plot", "--workers", "--dry-run", "--json"),
     ("study",): ("list", "run", "show", "report"),
     ("study", "run"): ("--size", "--seeds", "--workers", "--dry-run", "--report", "--json", "--norm"),
-    ("bench",): ("train",),
+    ("bench",): ("train", "kernels"),
     ("bench", "train"): ("lenet-relu", "--peers", "--threads", "--rounds", "--steps", "--seconds-to", "--json"),
     ("explain",): ("covariance", "--output"),
+    ("laws",): ("batch", "--kind", "--dim", "--json"),
     ("data",): ("fashion-mnist", "--json"),
     ("doctor",): ("--json",),
     ("runs",): ("list", "show", "export", "import", "prune"),

@@ -12,7 +12,7 @@ from normlab.bench.networks import NETWORKS, build, build_plain
 from normlab.data import Examples
 from normlab.errors import one_line
 from normlab.kernels import Lanes, pack
-from normlab.surgery import to_lanes
+from normlab.surgery import lanes_step, to_lanes
 
 
 class Absent(Exception):  # noqa: N818 - a peer that is not there is no error
@@ -96,15 +96,27 @@ class Eager:
 
 
 class Ours(Eager):
-    """The network in lanes; a batch is shuffled, converted and packed in one pass."""
+    """The network in lanes, as `normlab train` does it: a batch is shuffled, converted and packed in one pass, and
+    gradients need no autograd.
+    """
 
     def build(self, name: str) -> nn.Module:
         model = build(name)
         to_lanes(model)
+        self.gradients = lanes_step(model)
         return model
 
-    def images(self, split: Examples, index: Tensor) -> Tensor | Lanes:
+    def images(self, split: Examples, index: Tensor) -> Lanes:
         return pack(split.x, index, self.scale)
+
+    def step(self, index: Tensor) -> None:
+        y = self.split.y.index_select(0, index)
+        found = None if self.gradients is None else self.gradients(self.images(self.split, index), y)
+        if found is None:
+            super().step(index)
+        else:
+            self.optimizer.step()
+            self.last = torch.tensor(found.loss)
 
 
 class Compiled(Eager):

@@ -46,6 +46,7 @@ app.command(
 )
 app.command("normlab.cli.data:data", name="data", help="Fetch and verify data sets; bare, list them.")
 app.command("normlab.cli.runs:runs", name="runs", help="List, show, export, import and prune what was trained.")
+app.command("normlab.cli.laws:laws", name="laws", help="Put a normalization before the laws it must satisfy.")
 app.command("normlab.cli.bench:bench", name="bench", help="Measure speed on this machine, against other libraries.")
 app.command("normlab.cli.doctor:doctor", name="doctor", help="Say what works here, what is missing, and what to do.")
 

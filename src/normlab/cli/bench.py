@@ -76,6 +76,64 @@ def train(
         print(json_lines.dumps({each.network: each.to_json() for each in found}))
 
 
+@bench.command
+def kernels(
+    network: str = "lenet",
+    /,
+    *,
+    batch: int = 256,
+    rounds: int = 9,
+    format: Literal["text", "md"] = "text",
+    json: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Time every kernel of a network's training step alone, on one thread, beside its floor.
+
+    The floor of a product is its multiply-adds over the measured peak of a core; of all else it is the time to copy
+    as many bytes as it must read and write.
+
+    Args:
+        network: lenet, lenet-relu, lenet-none, mlp or resnet8.
+        batch: examples.
+        rounds: turns of every kernel, of which the median counts.
+        format: text, or md for a table in Markdown.
+        json: end with one line of JSON.
+
+    """
+    from normlab.bench.kernels import time_kernels
+    from normlab.bench.networks import NETWORKS
+    from normlab.bench.train import check_kernels
+    from normlab.errors import choose
+
+    choose(NETWORKS, network, "network")
+    for name, value in (("--batch", batch), ("--rounds", rounds)):
+        if value < 1:
+            raise NormlabError(f"{name} of 1 or more", value)
+    check_kernels()
+    found, peak = time_kernels(network, batch, rounds)
+    whole = sum(each.seconds for each in found)
+    header = ("kernel", "us", "of_the_step", "floor_us", "floor_is", "of_the_floor")
+    rows = [
+        [each.name, f"{1e6 * each.seconds:,.0f}", f"{each.seconds / whole:.1%}", f"{1e6 * each.floor:,.0f}",
+         "multiply-adds" if each.is_product else "bytes", f"{each.floor / each.seconds:.0%}"]
+        for each in found
+    ]  # fmt: skip
+    products = sum(each.floor for each in found if each.is_product)
+    rows.append(
+        ["all", f"{1e6 * whole:,.0f}", "", f"{1e6 * products:,.0f}", "multiply-adds", f"{products / whole:.0%}"]
+    )
+    if format == "md":
+        print(f"{_where()}, FMA peak {peak:.1f} GFLOP/s\n")
+        for row in (header, ["---"] * len(header), *rows):
+            print(f"| {' | '.join(row)} |")
+    else:
+        console = plain_console()
+        console.print(f"{_where()}, FMA peak {peak:.1f} GFLOP/s\n")
+        print_table(header, rows)
+    if json:
+        each_of = {each.name: {"seconds": each.seconds, "floor": each.floor} for each in found}
+        print(json_lines.dumps({"network": network, "batch": batch, "fma_peak_gflops": peak, "kernels": each_of}))
+
+
 def _progress(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 

@@ -36,6 +36,7 @@ class Chain:
 
     def __init__(self, links: Sequence[Link], tensors: Sequence[Tensors]) -> None:
         """Whether a gradient is wanted is asked of the tensors here; the last stage gives the result."""
+        self.links, self.tensors = tuple(links), tuple(tensors)
         self._flat: list[Tensor | None] = [value for each in tensors for value in each]
         self._wanting = [
             (1 + stage * len(_PLACES) + number, tensor)

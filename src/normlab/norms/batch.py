@@ -82,6 +82,15 @@ def batch_norm(
     return y, running_mean.detach(), running_var.detach()
 
 
+def check_spread(input: Tensor) -> None:
+    """Raises torch's ValueError where statistics would come from one value per channel."""
+    if values_per_channel(input) == 1:
+        raise ValueError(
+            f"Expected more than 1 value per channel when training, got input size {tuple(input.shape)}; "
+            "use larger batches, drop the last one, or call eval() on this layer"
+        )
+
+
 class _BatchNorm(Shaped, nn.modules.batchnorm._BatchNorm):
     """What the three layers share: torch's signature, defaults, parameters, buffers and state_dict.
 
@@ -91,6 +100,7 @@ class _BatchNorm(Shaped, nn.modules.batchnorm._BatchNorm):
     mask empties does not count for momentum=None. `torch.jit.script`, deprecated, does not take the layer.
     """
 
+    kind: ClassVar = "batch"
     absorbs_bias: ClassVar[bool] = True
     """Whether a constant added to a channel of x, and to its running mean, changes nothing."""
     nonfinite_batches: Tensor
@@ -123,11 +133,7 @@ class _BatchNorm(Shaped, nn.modules.batchnorm._BatchNorm):
         running_mean, running_var = self.running_mean, self.running_var
         if not self.training and running_mean is not None and running_var is not None:
             return self._by_running(input, running_mean, running_var, mask)
-        if values_per_channel(input) == 1:
-            raise ValueError(
-                f"Expected more than 1 value per channel when training, got input size {tuple(input.shape)}; "
-                "use larger batches, drop the last one, or call eval() on this layer"
-            )
+        check_spread(input)
         return self._by_batch(input, mask)
 
     def _by_running(self, input: Tensor, running_mean: Tensor, running_var: Tensor, mask: Tensor | None) -> Tensor:

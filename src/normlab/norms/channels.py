@@ -42,23 +42,31 @@ def blank(x: Tensor, mask: Tensor | None) -> Tensor:
 def deviations(x: Tensor, kept: Tensor | None, exact: bool = False) -> tuple[Tensor, Tensor, Tensor]:
     """Mean (C,), sum of squared deviations (C,), and the deviations (N, C, *spatial), 0 where masked.
 
-    Plain reductions: `var_mean` over non-adjacent dimensions is twenty times slower on a CPU. With `exact` the
-    mean of the deviations, which is what the rounding of a long sum left, goes into the mean: a constant
-    channel then has deviations of 0, not of 1e-17.
+    Plain reductions: `var_mean` over non-adjacent dimensions is twenty times slower on a CPU.
+    """
+    mean, centered = center(x, kept, exact)
+    return mean, (centered * centered).sum(reduced(x)), centered
+
+
+def center(x: Tensor, kept: Tensor | None, exact: bool = False) -> tuple[Tensor, Tensor]:
+    """Mean (C,) and the deviations from it (N, C, *spatial), 0 where masked.
+
+    With `exact` the mean of the deviations, which is what the rounding of a long sum left, goes into the mean:
+    a constant channel then has deviations of 0, not of 1e-17.
     """
     accumulated = x.to(accumulator(x))
     elements = count(x, kept).clamp(min=1)
 
-    def center(mean: Tensor) -> Tensor:
+    def subtract(mean: Tensor) -> Tensor:
         centered = accumulated - column(mean, x)
         return centered if kept is None else centered * kept
 
     mean = accumulated.sum(reduced(x)) / elements  # masked elements are 0 already
-    centered = center(mean)
+    centered = subtract(mean)
     if exact:
         mean = mean + centered.sum(reduced(x)) / elements
-        centered = center(mean)
-    return mean, (centered * centered).sum(reduced(x)), centered
+        centered = subtract(mean)
+    return mean, centered
 
 
 def moments(x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:

@@ -38,6 +38,7 @@ class _Domain(nn.Module):
     Its state_dict holds theirs as `domains.0.weight` and so on.
     """
 
+    kind: ClassVar = "batch"
     batch_norm: ClassVar[type[BatchNorm1d | BatchNorm2d | BatchNorm3d]]
 
     def __init__(self, num_features: int, *args: Any, num_domains: int = 2, **kwargs: Any) -> None:

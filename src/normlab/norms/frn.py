@@ -22,6 +22,8 @@ When: in convolutional networks with small batches, in place of batch normalizat
 Source: Singh & Krishnan 2019, arXiv 1911.09737, section 3.
 """
 
+from typing import ClassVar
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -59,6 +61,8 @@ def filter_response_norm(
 
 class _FilterResponseNorm(ExampleNorm):
     """See `functional.filter_response_norm`; weight, bias and, with `tlu`, threshold are (C,)."""
+
+    kind: ClassVar = "response"
 
     def __init__(
         self,

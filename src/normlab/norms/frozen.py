@@ -16,7 +16,7 @@ When: for finetuning with small batches on data like that of the pretraining. No
 Source: He et al. 2017, arXiv 1703.06870, section 3.1 (what detection networks do with a pretrained backbone).
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, fx
 
@@ -30,6 +30,8 @@ class _Frozen(_BatchNorm):
 
     Raises NormlabError for track_running_stats=False, which leaves nothing to normalize with.
     """
+
+    kind: ClassVar = "frozen"
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -22,7 +22,7 @@ Source: Hoffer, Hubara & Soudry 2017, arXiv 1705.08741, section 4, algorithm 1.
 import dataclasses
 import functools
 import operator
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -99,6 +99,8 @@ class _Ghost(_BatchNorm):
     """As BatchNorm, with `ghost_size` (32). Every part counts as a batch, in `num_batches_tracked`, for
     momentum=None, and, all of them at once, in `nonfinite_batches`.
     """
+
+    kind: ClassVar = "ghost"
 
     def __init__(self, num_features: int, *args: Any, ghost_size: int = GHOST_SIZE, **kwargs: Any) -> None:
         super().__init__(num_features, *args, **kwargs)

@@ -16,7 +16,7 @@ When: in convolutional networks with small batches, for detection and video. Wit
 Source: Wu & He 2018, arXiv 1803.08494, section 3.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 from jaxtyping import Float
 from torch import Tensor, fx, nn
@@ -50,6 +50,8 @@ def group_norm(
 class GroupNorm(nn.GroupNorm):
     """`torch.nn.GroupNorm`, right in channels-last too; see `functional.group_norm`."""
 
+    kind: ClassVar = "group"
+
     def forward(self, input: Tensor) -> Tensor:
         """Of x (N, num_channels, *spatial), the same in training and in evaluation."""
         if isinstance(input, fx.Proxy):
@@ -67,5 +69,7 @@ def groups_for(num_features: int) -> int:
 def _of_width(num_features: int, num_groups: int | None = None, **options: Any) -> GroupNorm:
     return GroupNorm(num_groups or groups_for(num_features), num_features, **options)
 
+
+_of_width.kind = GroupNorm.kind  # type: ignore[attr-defined]
 
 FAMILY = {"group": dict.fromkeys((1, 2, 3), _of_width)}

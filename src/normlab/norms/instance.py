@@ -44,6 +44,8 @@ class _InstanceNorm(Shaped, nn.modules.instancenorm._InstanceNorm):
     Raises NormlabError for track_running_stats=True: then evaluation is another function than training.
     """
 
+    kind: ClassVar = "instance"
+
     def __init__(self, num_features: int, eps: float = 1e-5, *args: Any, **kwargs: Any) -> None:
         check_eps(eps)
         super().__init__(num_features, eps, *args, **kwargs)

@@ -17,6 +17,8 @@ When: in transformers and recurrent networks, with small batches or sequences of
 Source: Ba, Kiros & Hinton 2016, arXiv 1607.06450, section 3; over positions too, section 6.7.
 """
 
+from typing import ClassVar
+
 from jaxtyping import Float
 from torch import Tensor
 
@@ -39,6 +41,8 @@ def layer_norm(
 
 class _LayerNorm(ExampleNorm):
     """See `functional.layer_norm`; weight and bias (C,), none without `affine`."""
+
+    kind: ClassVar = "layer"
 
     def _normalize(self, input: Tensor) -> Tensor:
         return layer_norm(input, self.weight, self.bias, eps=self.eps)

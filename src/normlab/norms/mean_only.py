@@ -17,6 +17,8 @@ When: together with weight normalization, or to see what the mean alone does for
 Source: Salimans & Kingma 2016, arXiv 1602.07868, section 4.
 """
 
+from typing import ClassVar
+
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -63,6 +65,8 @@ def _by_running(x: Tensor, mean: Tensor, weight: Tensor | None, bias: Tensor | N
 
 class _MeanOnly(_BatchNorm):
     """As BatchNorm; `eps` has no effect."""
+
+    kind: ClassVar = "mean-only"
 
     def _by_batch(self, input: Tensor, mask: Tensor | None) -> Tensor:
         y, batch = _by_batch(input, self.weight, self.bias, mask)

@@ -20,7 +20,7 @@ Source: Santurkar, Tsipras, Ilyas & Madry 2018, arXiv 1805.11604, section 2.1 an
 """
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -84,6 +84,8 @@ def _check_noise(shift: float, scale: float, jitter: float) -> None:
 
 class _Noisy(_BatchNorm):
     """As BatchNorm, with `shift` (0.5), `scale` (1.25) and `jitter` (0.1), the paper's values."""
+
+    kind: ClassVar = "noisy"
 
     def __init__(
         self,

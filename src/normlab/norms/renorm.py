@@ -22,7 +22,7 @@ Source: Ioffe 2017, arXiv 1702.03275, section 3, algorithm 1; the schedule from 
 """
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -120,6 +120,8 @@ class _Renorm(_BatchNorm):
 
     Raises NormlabError for track_running_stats=False, which leaves nothing to correct towards.
     """
+
+    kind: ClassVar = "renorm"
 
     def __init__(
         self,

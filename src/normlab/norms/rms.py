@@ -44,6 +44,7 @@ def rms_norm(
 class _RMSNorm(ExampleNorm):
     """See `functional.rms_norm`; weight (C,), none without `affine`."""
 
+    kind: ClassVar = "rms"
     has_bias: ClassVar = False
 
     def _normalize(self, input: Tensor) -> Tensor:

@@ -16,6 +16,8 @@ When: in transformers, in place of layer or RMS normalization. Not in place of b
 Source: Zhu, Chen, He, LeCun & Liu 2025, arXiv 2503.10622, section 4.
 """
 
+from typing import ClassVar
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -39,6 +41,8 @@ def dynamic_tanh(
 
 class _DynamicTanh(StatelessNorm):
     """See `functional.dynamic_tanh`; alpha (1,) starts at the given number, weight and bias are (C,)."""
+
+    kind: ClassVar = "tanh"
 
     def __init__(
         self,

@@ -68,6 +68,7 @@ def _scale(
 class _VarianceOnly(_BatchNorm):
     """As BatchNorm."""
 
+    kind: ClassVar = "variance-only"
     absorbs_bias: ClassVar = False
 
     def _by_batch(self, input: Tensor, mask: Tensor | None) -> Tensor:

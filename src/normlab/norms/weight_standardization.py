@@ -21,7 +21,7 @@ When: before group normalization, with small batches. Not alone, and not for tra
 Source: Qiao, Wang, Liu, Shen & Yuille 2019, arXiv 1903.10520, section 3.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -36,6 +36,8 @@ def standardize_weight(weight: Float[Tensor, "out in *kernel"], *, eps: float = 
 
 class _Standardized(nn.Module):
     """As torch's layer, with `eps` of the standardization."""
+
+    kind: ClassVar = "weights"
 
     def __init__(self, *args: Any, eps: float = 1e-5, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -4,7 +4,7 @@ stages of a small network costs half as much as the stages.
 
 from torch import Tensor, nn
 
-from normlab.kernels import Lanes, Outcome, native
+from normlab.kernels import Chain, Lanes, Outcome, native
 from normlab.surgery.lanes_run import ReadyRun, Run
 from normlab.surgery.lanes_stage import Shape
 from normlab.surgery.to_lanes import LanesForward
@@ -27,13 +27,17 @@ class LanesStep:
             targets: (N,), int64, each the number of a class.
 
         """
+        if self.chain(x) is None or self._ready is None:
+            return None
+        return self._ready.chain.backpropagate(x, targets, self._ready.masks())
+
+    def chain(self, x: Lanes) -> Chain | None:
+        """All of the model for inputs like x; None where a step would not run."""
         if x.shape != self._shape:
             self._shape = x.shape
             ready = self._run.ready(x.shape, x.data) if native(x.data) else None
             self._ready = ready if ready and all(map(_is_plain_leaf, ready.chain.wanting)) else None
-        if self._ready is None:
-            return None
-        return self._ready.chain.backpropagate(x, targets, self._ready.masks())
+        return None if self._ready is None else self._ready.chain
 
 
 def lanes_step(model: nn.Module) -> LanesStep | None:
