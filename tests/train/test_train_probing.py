@@ -28,6 +28,7 @@ MADE = {
     "optimizer_equation": measure.optimizer_equation(every=2),
     "percentiles": measure.percentiles(every=2),
     "statistics_graph": measure.statistics_graph(every=5, steps=2),
+    "uniformity": measure.uniformity(every=5, channels=2, values=100),
     "under_statistics": measure.under_statistics(every=5),
     "variance_ratio": measure.variance_ratio(every=5, draws=1),
 }
