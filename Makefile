@@ -43,7 +43,8 @@ sanitize: $(VENV)/.developer
 	$(BIN)/python -c 'from normlab.kernels import build, serving; build.plan(serving.SOURCES).make()'
 	LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so)" \
 	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 NORMLAB_TEST_EXAMPLES=60 \
-	$(BIN)/python -m pytest -q -k "not compile and not reference" tests/kernels/test_kernels_stage.py tests/kernels/test_kernels_ops.py
+	$(BIN)/python -m pytest -q -k "not compile and not reference" tests/kernels/test_kernels_stage.py tests/kernels/test_kernels_ops.py \
+	tests/kernels/test_kernels_chain.py tests/kernels/test_kernels_loss.py
 
 lint: $(VENV)/.developer
 	$(BIN)/ruff check .
