@@ -24,27 +24,77 @@ from normlab.rules import Diagnosis, all_rules, check
 Build = Callable[[], nn.Module]
 
 IMAGES = {
-    (2, 3, 224, 224): (
-        "resnet:resnet18 resnet:resnet50 preresnet:preresnet18 resnext:resnext50_32x4d seresnet:seresnet50"
-        " senet:senet16 wrn:wrn50_2 vgg:bn_vgg11 densenet:densenet121 mobilenet:mobilenet_w1 mobilenetv2:mobilenetv2_w1"
-        " mobilenetv3:mobilenetv3_large_w1 efficientnet:efficientnet_b0 mnasnet:mnasnet_b1 shufflenetv2:shufflenetv2_w1"
-        " shufflenet:shufflenet_g1_w1 ghostnet:ghostnet regnet:regnetx002 regnet:regnety002 dla:dla34"
-        " darknet53:darknet53 hrnet:hrnet_w18_small_v1 bninception:bninception fbnet:fbnet_cb"
-        " proxylessnas:proxylessnas_cpu igcv3:igcv3_w1 cbamresnet:cbam_resnet18 bagnet:bagnet9 sknet:sknet50"
-        " resnesta:resnesta18 mixnet:mixnet_s hardnet:hardnet39ds vovnet:vovnet27s selecsls:selecsls42b"
-        " peleenet:peleenet squeezenet:squeezenet_v1_1 squeezenext:sqnxt23_w1 alexnet:alexnet ibnresnet:ibn_resnet50"
-        " octresnet:octresnet10_ad2 dpn:dpn68 diracnetv2:diracnet18v2 resattnet:resattnet56 condensenet:condensenet74_c4_g4"
-    ).split(),
-    (2, 3, 299, 299): "inceptionv3:inceptionv3 xception:xception inceptionv4:inceptionv4".split(),
-    (4, 3, 32, 32): (
-        "resnet_cifar:resnet20_cifar10 preresnet_cifar:preresnet20_cifar10 densenet_cifar:densenet40_k12_cifar10"
-        " nin_cifar:nin_cifar10 pyramidnet_cifar:pyramidnet110_a48_cifar10 wrn_cifar:wrn16_10_cifar10"
-        " shakeshakeresnet_cifar:shakeshakeresnet20_2x16d_cifar10 rir_cifar:rir_cifar10"
-    ).split(),
+    (2, 3, 224, 224): [
+        "resnet:resnet18",
+        "resnet:resnet50",
+        "preresnet:preresnet18",
+        "resnext:resnext50_32x4d",
+        "seresnet:seresnet50",
+        "senet:senet16",
+        "wrn:wrn50_2",
+        "vgg:bn_vgg11",
+        "densenet:densenet121",
+        "mobilenet:mobilenet_w1",
+        "mobilenetv2:mobilenetv2_w1",
+        "mobilenetv3:mobilenetv3_large_w1",
+        "efficientnet:efficientnet_b0",
+        "mnasnet:mnasnet_b1",
+        "shufflenetv2:shufflenetv2_w1",
+        "shufflenet:shufflenet_g1_w1",
+        "ghostnet:ghostnet",
+        "regnet:regnetx002",
+        "regnet:regnety002",
+        "dla:dla34",
+        "darknet53:darknet53",
+        "hrnet:hrnet_w18_small_v1",
+        "bninception:bninception",
+        "fbnet:fbnet_cb",
+        "proxylessnas:proxylessnas_cpu",
+        "igcv3:igcv3_w1",
+        "cbamresnet:cbam_resnet18",
+        "bagnet:bagnet9",
+        "sknet:sknet50",
+        "resnesta:resnesta18",
+        "mixnet:mixnet_s",
+        "hardnet:hardnet39ds",
+        "vovnet:vovnet27s",
+        "selecsls:selecsls42b",
+        "peleenet:peleenet",
+        "squeezenet:squeezenet_v1_1",
+        "squeezenext:sqnxt23_w1",
+        "alexnet:alexnet",
+        "ibnresnet:ibn_resnet50",
+        "octresnet:octresnet10_ad2",
+        "dpn:dpn68",
+        "diracnetv2:diracnet18v2",
+        "resattnet:resattnet56",
+        "condensenet:condensenet74_c4_g4",
+    ],
+    (2, 3, 299, 299): [
+        "inceptionv3:inceptionv3",
+        "xception:xception",
+        "inceptionv4:inceptionv4",
+    ],
+    (4, 3, 32, 32): [
+        "resnet_cifar:resnet20_cifar10",
+        "preresnet_cifar:preresnet20_cifar10",
+        "densenet_cifar:densenet40_k12_cifar10",
+        "nin_cifar:nin_cifar10",
+        "pyramidnet_cifar:pyramidnet110_a48_cifar10",
+        "wrn_cifar:wrn16_10_cifar10",
+        "shakeshakeresnet_cifar:shakeshakeresnet20_2x16d_cifar10",
+        "rir_cifar:rir_cifar10",
+    ],
 }
 """Shape of a batch to module:function of pytorchcv's definitions."""
 
-SMALL = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 64, "vocab_size": 99}
+SMALL = {
+    "hidden_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "vocab_size": 99,
+}
 TOKENS = {
     "Bert": SMALL,
     "Roberta": SMALL,
