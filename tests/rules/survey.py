@@ -9,7 +9,6 @@ pytorchcv asks for torchvision, which most of its definitions do without.
 import argparse
 import importlib
 import json
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -125,6 +124,12 @@ VISION = {
 }
 
 
+JUDGED: dict[str, str] = {}
+"""Rule to what a person says of its findings here."""
+FALSE: dict[str, tuple[str, ...]] = {}
+"""Rule to the networks where its findings are false alarms."""
+
+
 def networks() -> Iterator[tuple[str, Build, Any]]:
     """Name, builder and batch of each."""
     for shape, names in IMAGES.items():
@@ -180,18 +185,52 @@ def survey(only: str = "") -> Iterator[dict[str, Any]]:
         yield row
 
 
+def page(rows: list[dict[str, Any]]) -> Iterator[str]:
+    """The survey as markdown: by rule, with what a person says of its findings, then by network."""
+    looked = [row for row in rows if "found" in row]
+    yield "# The rules, put to networks that nobody here wrote"
+    yield ""
+    yield (
+        f"{len(looked)} definitions of pytorchcv and transformers with random weights, each checked with one batch "
+        "and a backward pass. Every finding was looked at; *false* counts those that tell a user of something that is as "
+        "it should be."
+    )
+    yield ""
+    yield f"Bit for bit as before the check: {sum(row['as before'] for row in looked)} of {len(looked)}."
+    yield ""
+    yield "| rule | what | networks | findings | false | judged |"
+    yield "|---|---|---|---|---|---|"
+    for name, rule in all_rules().items():
+        found = {row["network"]: row["found"][name] for row in looked if name in row["found"]}
+        false = sum(count for network, count in found.items() if network in FALSE.get(name, ()))
+        said = JUDGED.get(name, "") if found else ""
+        yield f"| {name} | {rule.title} | {len(found)} | {sum(found.values())} | {false} | {said} |"
+    yield ""
+    yield "| network | findings | seconds |"
+    yield "|---|---|---|"
+    for row in rows:
+        said = ", ".join(f"{name} x{count}" for name, count in row.get("found", {}).items())
+        yield f"| {row['network']} | {row.get('failure') or said or 'none'} | {row.get('seconds', 0):.1f} |"
+    yield ""
+    yield "Made by `tests/rules/survey.py`, which says how."
+
+
 def main() -> None:
-    """Every network, one line of JSON each; with --output the page."""
+    """Every network, one line of JSON each; with --output the page, of these or of the rows of an earlier run."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", default="")
-    parser.add_argument("--rows", type=Path)
+    parser.add_argument("--only", default="", help="networks whose name contains this")
+    parser.add_argument("--rows", type=Path, help="take the rows from this file instead")
+    parser.add_argument("--output", type=Path, help="write the page here")
     arguments = parser.parse_args()
-    rows = []
-    for row in survey(arguments.only):
-        print(json.dumps(row), flush=True)
-        rows.append(row)
-    missing = set(all_rules()) - {rule for row in rows for rule in row.get("found", ())}
-    print(f"{len(rows)} networks; never found: {', '.join(sorted(missing))}", file=sys.stderr)
+    if arguments.rows:
+        rows = [json.loads(line) for line in arguments.rows.read_text("utf-8").splitlines()]
+    else:
+        rows = []
+        for row in survey(arguments.only):
+            print(json.dumps(row), flush=True)
+            rows.append(row)
+    if arguments.output:
+        arguments.output.write_text("\n".join(page(rows)) + "\n", "utf-8")
 
 
 if __name__ == "__main__":
