@@ -192,8 +192,8 @@ def page(rows: list[dict[str, Any]]) -> Iterator[str]:
     yield ""
     yield (
         f"{len(looked)} definitions of pytorchcv and transformers with random weights, each checked with one batch "
-        "and a backward pass. Every finding was looked at; *false* counts those that tell a user of something that is as "
-        "it should be."
+        "and a backward pass. Every finding was looked at; *false* counts those that tell a user of something that is "
+        "as it should be."
     )
     yield ""
     yield f"Bit for bit as before the check: {sum(row['as before'] for row in looked)} of {len(looked)}."
