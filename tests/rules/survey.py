@@ -192,7 +192,7 @@ def page(rows: list[dict[str, Any]]) -> Iterator[str]:
     yield ""
     yield (
         f"{len(looked)} definitions of pytorchcv and transformers with random weights, each checked with one batch "
-        "and a backward pass. Every finding was looked at; *false* counts those that tell a user of something that is "
+        "and a backward pass. Every finding was looked at; *false* counts those that tell a user of what is "
         "as it should be."
     )
     yield ""
