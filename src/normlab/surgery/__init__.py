@@ -5,8 +5,10 @@ it works in place and returns Changes: what changed, where, what it left and why
 from typing import Any
 
 from normlab.errors import make_named, to_named
+from normlab.surgery.adapt import adapt
 from normlab.surgery.bias import add_bias, remove_bias
 from normlab.surgery.changes import Changes, Surgery
+from normlab.surgery.checkpoint_safe import checkpoint_safe
 from normlab.surgery.dropout import dropout
 from normlab.surgery.freeze import freeze
 from normlab.surgery.keep import keep
@@ -20,14 +22,17 @@ from normlab.surgery.synchronize import synchronize
 from normlab.surgery.to_lanes import to_lanes
 
 _BY_NAME: dict[str, type[Surgery]] = {
-    each.__name__: each for each in (add_bias, dropout, freeze, keep, remove_bias, reorder, scale_init, swap)
+    each.__name__: each
+    for each in (*(adapt, add_bias, checkpoint_safe, dropout, freeze, keep, remove_bias, reorder, scale_init, swap),)
 }
 
 __all__ = [
     "Changes",
     "LanesStep",
     "Surgery",
+    "adapt",
     "add_bias",
+    "checkpoint_safe",
     "dropout",
     "evaluating",
     "freeze",

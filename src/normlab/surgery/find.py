@@ -3,10 +3,18 @@
 from torch import nn
 from torch.nn.parameter import is_lazy
 
+from normlab import nn as ours
 from normlab.errors import NormlabError
 
 BatchNorm = nn.modules.batchnorm._BatchNorm
 """Torch's and ours, any dimension, synchronized included."""
+PLAIN = (
+    *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm),
+    *(ours.BatchNorm1d, ours.BatchNorm2d, ours.BatchNorm3d),
+)
+"""Batch norm itself. What is derived from it does something else with a batch, which an exchange would drop."""
+SYNCHRONIZED = (ours.SyncBatchNorm1d, ours.SyncBatchNorm2d, ours.SyncBatchNorm3d)
+FROZEN = (ours.FrozenBatchNorm1d, ours.FrozenBatchNorm2d, ours.FrozenBatchNorm3d)
 
 
 def batch_norms(model: nn.Module) -> dict[str, BatchNorm]:

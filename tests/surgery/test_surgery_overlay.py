@@ -1,0 +1,74 @@
+"""What adapt and checkpoint_safe lay over a layer: copies, pickles and compilers take it; one over another."""
+
+import copy
+import pickle
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from normlab.surgery import adapt, checkpoint_safe
+from normlab.surgery.overlay import beneath
+
+
+def build() -> tuple[nn.Module, torch.Tensor]:
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.BatchNorm1d(3), nn.ReLU()), torch.randn(5, 3)
+    model(x + 1)
+    adapt(3)(model)
+    checkpoint_safe()(model)
+    return model.eval(), x
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda layer: pickle.loads(pickle.dumps(layer))])
+def test_copies_and_pickles_behave_the_same(copied) -> None:
+    model, x = build()
+    other = copied(model[0])
+    assert type(other) is type(model[0])
+    assert torch.equal(other(x), model[0](x))
+    assert [*other.state_dict()] == [*model[0].state_dict()]
+    other.source_count = 100.0
+    assert not torch.equal(other(x), model[0](x))
+
+
+def test_what_lies_over_another_is_taken_off_from_the_top() -> None:
+    model, x = nn.Sequential(nn.BatchNorm1d(3)).eval(), torch.randn(5, 3)
+    expected = model(x)
+    first = adapt()(model)
+    adapted = model(x)
+    second = checkpoint_safe()(model)
+    assert beneath(model[0]) is nn.BatchNorm1d
+    assert torch.equal(model(x), adapted)
+    second.undo()
+    assert torch.equal(model(x), adapted)
+    first.undo()
+    assert type(model[0]) is nn.BatchNorm1d
+    assert torch.equal(model(x), expected)
+
+
+def test_it_compiles_whole() -> None:
+    """In a process of its own, where no checker of types stands between the compiler and the layer."""
+    script = """
+import copy, torch
+from torch import nn
+from normlab.nn import BatchNorm2d
+from normlab.surgery import adapt, checkpoint_safe
+for make in (nn.BatchNorm2d, BatchNorm2d):
+    torch.compiler.reset()
+    ours = nn.Sequential(make(3))
+    adapt(2)(ours), checkpoint_safe()(ours)
+    twin = copy.deepcopy(ours)
+    compiled = torch.compile(ours, fullgraph=True, backend="aot_eager")
+    for training in (True, False):
+        ours.train(training), twin.train(training)
+        x = torch.randn(4, 3, 5, 5, generator=torch.Generator().manual_seed(3), requires_grad=True)
+        z = x.detach().clone().requires_grad_()
+        one, two = compiled(x), twin(z)
+        one.pow(3).sum().backward(), two.pow(3).sum().backward()
+        torch.testing.assert_close(one, two)
+        torch.testing.assert_close(x.grad, z.grad)
+    torch.testing.assert_close(ours.state_dict(), twin.state_dict())
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
