@@ -14,6 +14,7 @@ from normlab.surgery.freeze import freeze
 from normlab.surgery.keep import keep
 from normlab.surgery.lanes_step import LanesStep, lanes_step
 from normlab.surgery.modes import evaluating
+from normlab.surgery.param_groups import ParamGroups, param_groups
 from normlab.surgery.recalibrate import recalibrate
 from normlab.surgery.reorder import reorder
 from normlab.surgery.scale_init import scale_init
@@ -29,6 +30,7 @@ _BY_NAME: dict[str, type[Surgery]] = {
 __all__ = [
     "Changes",
     "LanesStep",
+    "ParamGroups",
     "Surgery",
     "adapt",
     "add_bias",
@@ -39,6 +41,7 @@ __all__ = [
     "from_plain",
     "keep",
     "lanes_step",
+    "param_groups",
     "recalibrate",
     "remove_bias",
     "reorder",

@@ -5,6 +5,7 @@ from torch.nn.parameter import is_lazy
 
 from normlab import nn as ours
 from normlab.errors import NormlabError
+from normlab.norms.shapes import Shaped
 
 BatchNorm = nn.modules.batchnorm._BatchNorm
 """Torch's and ours, any dimension, synchronized included."""
@@ -15,6 +16,8 @@ PLAIN = (
 """Batch norm itself. What is derived from it does something else with a batch, which an exchange would drop."""
 SYNCHRONIZED = (ours.SyncBatchNorm1d, ours.SyncBatchNorm2d, ours.SyncBatchNorm3d)
 FROZEN = (ours.FrozenBatchNorm1d, ours.FrozenBatchNorm2d, ours.FrozenBatchNorm3d)
+NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, Shaped)
+"""Torch's and ours of any kind."""
 
 
 def batch_norms(model: nn.Module) -> dict[str, BatchNorm]:
