@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from normlab.surgery import adapt, checkpoint_safe
+from normlab.surgery.checkpoint_safe import CheckpointSafe
 from normlab.surgery.overlay import beneath
 
 
@@ -33,17 +34,23 @@ def test_copies_and_pickles_behave_the_same(copied) -> None:
     assert not torch.equal(other(x), model[0](x))
 
 
-def test_what_lies_over_another_is_taken_off_from_the_top() -> None:
+@pytest.mark.parametrize("last_first", [True, False])
+def test_each_is_taken_off_by_itself(last_first: bool) -> None:
     model, x = nn.Sequential(nn.BatchNorm1d(3)).eval(), torch.randn(5, 3)
     expected = model(x)
-    first = adapt()(model)
-    adapted = model(x)
-    second = checkpoint_safe()(model)
+    adapted, safe = adapt()(model), checkpoint_safe()(model)
     assert beneath(model[0]) is nn.BatchNorm1d
-    assert torch.equal(model(x), adapted)
-    second.undo()
-    assert torch.equal(model(x), adapted)
-    first.undo()
+    by_the_batch = model(x)
+    assert not torch.equal(by_the_batch, expected)
+    if last_first:
+        safe.undo()
+        assert torch.equal(model(x), by_the_batch)
+        adapted.undo()
+    else:
+        adapted.undo()
+        assert isinstance(model[0], CheckpointSafe)
+        assert torch.equal(model(x), expected)
+        safe.undo()
     assert type(model[0]) is nn.BatchNorm1d
     assert torch.equal(model(x), expected)
 

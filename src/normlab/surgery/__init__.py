@@ -21,10 +21,13 @@ from normlab.surgery.scale_init import scale_init
 from normlab.surgery.swap import swap
 from normlab.surgery.synchronize import synchronize
 from normlab.surgery.to_lanes import to_lanes
+from normlab.surgery.unfreeze import unfreeze
 
 _BY_NAME: dict[str, type[Surgery]] = {
     each.__name__: each
-    for each in (*(adapt, add_bias, checkpoint_safe, dropout, freeze, keep, remove_bias, reorder, scale_init, swap),)
+    for each in (
+        *(adapt, add_bias, checkpoint_safe, dropout, freeze, keep, remove_bias, reorder, scale_init, swap, unfreeze),
+    )
 }
 
 __all__ = [
@@ -50,6 +53,7 @@ __all__ = [
     "synchronize",
     "to_lanes",
     "to_plain",
+    "unfreeze",
 ]
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from normlab.surgery.changes import Changes
-from normlab.surgery.find import is_shapeless
+from normlab.surgery.find import is_shapeless, keeps_statistics
 from normlab.surgery.overlay import lay_over
 
 
@@ -28,7 +28,7 @@ class checkpoint_safe:
     def __call__(self, model: nn.Module) -> Changes:
         changes = Changes()
         for path, norm in model.named_modules():
-            if not getattr(norm, "track_running_stats", False):
+            if not keeps_statistics(norm):
                 continue
             if isinstance(norm, CheckpointSafe):
                 changes.left[path] = "is safe already"

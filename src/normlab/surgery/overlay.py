@@ -9,23 +9,29 @@ from torch import nn
 
 
 def lay_over(layer: nn.Module, behaviour: type[nn.Module], **settings: Any) -> Callable[[], None]:
-    """Let a behaviour, whose `forward` may call the layer's own by `super()`, come first; returns the way back.
+    """Let a behaviour, whose `forward` may call the layer's own by `super()`, come first; returns the way back,
+    in whatever order several are taken off.
 
     `settings` become attributes of the layer.
     """
-    before = type(layer)
-    layer.__class__ = _class_over(behaviour, before)
+    layer.__class__ = _class_over(behaviour, type(layer))
     vars(layer).update(settings)
 
     def undo() -> None:
-        layer.__class__ = before
+        take_off(layer, behaviour)
         for name in settings:
             vars(layer).pop(name, None)
 
     return undo
 
 
-def beneath(layer: nn.Module) -> type:
+def take_off(layer: nn.Module, behaviour: type[nn.Module]) -> None:
+    """Leave the layer its own class, and what else was laid over it."""
+    others = [each for each in getattr(layer, "_behaviours", ()) if each is not behaviour]
+    layer.__class__ = _class_of(beneath(layer), *others)
+
+
+def beneath(layer: nn.Module) -> type[nn.Module]:
     """The layer's own class, without what was laid over it."""
     return getattr(layer, "_own_class", type(layer))
 
@@ -49,7 +55,12 @@ def _class_over(behaviour: type, kind: type) -> type[nn.Module]:
     return _MADE[behaviour, kind]
 
 
-def _empty(kind: type[nn.Module], *behaviours: type[nn.Module]) -> nn.Module:
+def _class_of(kind: type[nn.Module], *behaviours: type[nn.Module]) -> type[nn.Module]:
     for behaviour in behaviours:
         kind = _class_over(behaviour, kind)
-    return kind.__new__(kind)
+    return kind
+
+
+def _empty(*kinds: type[nn.Module]) -> nn.Module:
+    made = _class_of(*kinds)
+    return made.__new__(made)
