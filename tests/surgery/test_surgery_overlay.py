@@ -60,11 +60,18 @@ def test_it_compiles_whole() -> None:
     script = """
 import copy, torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 from normlab.nn import BatchNorm2d
 from normlab.surgery import adapt, checkpoint_safe
+class Checkpointed(nn.Module):
+    def __init__(self, norm):
+        super().__init__()
+        self.norm = norm
+    def forward(self, x):
+        return checkpoint(self.norm, x.tanh(), use_reentrant=False)
 for make in (nn.BatchNorm2d, BatchNorm2d):
     torch.compiler.reset()
-    ours = nn.Sequential(make(3))
+    ours = Checkpointed(make(3))
     adapt(2)(ours), checkpoint_safe()(ours)
     twin = copy.deepcopy(ours)
     compiled = torch.compile(ours, fullgraph=True, backend="aot_eager")
@@ -77,5 +84,6 @@ for make in (nn.BatchNorm2d, BatchNorm2d):
         torch.testing.assert_close(one, two)
         torch.testing.assert_close(x.grad, z.grad)
     torch.testing.assert_close(ours.state_dict(), twin.state_dict())
+    assert ours.norm.num_batches_tracked == 1
 """
     subprocess.run([sys.executable, "-c", script], check=True)

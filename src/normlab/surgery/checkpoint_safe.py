@@ -21,8 +21,9 @@ class checkpoint_safe:
     else recomputes, as reversible networks do.
 
     Outputs and gradients are as before. (Batch renormalization, whose training output depends on its running
-    statistics, recomputes by those that its first forward has moved, as it did.) `left` names lazy norms that have
-    not seen their first batch.
+    statistics, recomputes by those that its first forward has moved, as it did.) Under `torch.compile` a checkpoint
+    is to be compiled whole: a compiled part inside of one cannot tell who runs it, and moves statistics twice.
+    `left` names lazy norms that have not seen their first batch.
     """
 
     def __call__(self, model: nn.Module) -> Changes:
