@@ -93,6 +93,7 @@ def test_wrapped_models() -> None:
         distributed.module.load_state_dict(plain.state_dict())
         recalibrate(plain, [X])
         for model in (parallel, distributed):
+            model.register_forward_pre_hook(lambda *_: pytest.fail("copies would each see a part of the batch"))
             changes = recalibrate(model, [X])
             assert list(changes.done) == ["module.1", "module.5", "module.10"]
             torch.testing.assert_close(model.module.state_dict(), plain.state_dict(), rtol=0, atol=0)

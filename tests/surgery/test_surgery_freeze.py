@@ -104,6 +104,20 @@ def test_unfreeze_knows_what_others_do() -> None:
     assert not model[0].weight.requires_grad
 
 
+def test_a_second_time_there_is_nothing_to_freeze() -> None:
+    model = nn.Sequential(nn.BatchNorm1d(3))
+    for part, paths in (("affine", ["0.weight", "0.bias"]), ("averages", ["0"]), ("statistics", ["0"])):
+        assert list(freeze(part)(model).done) == paths
+        again = freeze(part)(model)
+        assert not again.done
+        assert list(again.left) == paths
+
+
+def test_norms_of_one_example_have_no_statistics_to_thaw() -> None:
+    model = nn.Sequential(nn.LayerNorm(3).eval(), nn.BatchNorm1d(3, track_running_stats=False).eval())
+    assert not unfreeze("statistics", "all")(model)
+
+
 def test_in_a_model_in_evaluation_mode_no_norm_is_put_into_training() -> None:
     assert not unfreeze("statistics")(nn.Sequential(nn.BatchNorm1d(3)).eval())
 

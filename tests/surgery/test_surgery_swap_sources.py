@@ -176,6 +176,25 @@ def test_a_users_class_can_be_the_source() -> None:
     assert type(model[1]) is ours.BatchNorm1d
 
 
+@pytest.mark.parametrize("name", ["two dimensions", "domains", "dimensions unknown", "gamma by position"])
+def test_an_identity_fits_everywhere(name: str) -> None:
+    others, norm, source, *_ = LEFT[name]
+    model = nn.Sequential(*others, norm)
+    assert list(swap(source, "none")(model).done) == [str(len(others))]
+    assert type(model[-1]) is nn.Identity
+
+
+def test_statistics_of_another_shape_than_the_channels_are_carried() -> None:
+    model = nn.Sequential(nn.Conv2d(C, C, 1), make_norm("zca", C, 2)).double()
+    for _ in range(3):
+        model(draw(*SHAPES[2]))
+    old = model[1]
+    swap("zca", "zca")(model)
+    assert model[1] is not old
+    assert any(value.dim() > 1 for value in old.buffers())
+    torch.testing.assert_close(model[1].state_dict(), old.state_dict(), rtol=0, atol=0)
+
+
 # --- what is left, and why -----------------------------------------------------------------------------------------
 
 

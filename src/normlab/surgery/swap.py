@@ -70,6 +70,9 @@ def exchange(model: nn.Module, norms: Mapping[str, nn.Module], target: str, opti
     for path, norm in norms.items():
         if is_shapeless(norm):
             raise NormlabError("norms of a known width", f"a {type(norm).__name__} at {path}", "run a batch through")
+        if target == "none":
+            made[path] = nn.Identity().train(norm.training)
+            continue
         layout = layout_of(norm, model)
         if isinstance(layout, str):
             changes.left[path] = layout
@@ -108,14 +111,13 @@ def _replace(old: nn.Module, new: nn.Module, places: list[tuple[nn.Module, str]]
 
 def _misfit(norm: nn.Module, layout: Layout, target: str, options: dict[str, Any]) -> str:
     """Why the target cannot stand there; empty if it can."""
-    if target == "none":
-        return ""
     if layout.last and target in ("instance", "filter-response"):
         return f"{target} normalization is over positions, each of which is an example here"
     groups = {"layer": 1, "group": options.get("num_groups") or groups_for(layout.num_features)}
     if not layout.positions and groups.get(target) == layout.num_features:
         return f"{target} normalization of one value gives beta, whatever the value"
-    if any(_per_channel(value) is None for value in norm.parameters(recurse=False)):
+    shaped = isinstance(norm, nn.LayerNorm | nn.RMSNorm)
+    if shaped and any(_per_channel(value) is None for value in norm.parameters(recurse=False)):
         return "its gamma and beta differ from position to position"
     return ""
 
@@ -128,12 +130,13 @@ def _successor(norm: nn.Module, layout: Layout, target: str, options: dict[str, 
         new.to(floating[0].device, floating[0].dtype)
     for name, value in (*new.named_parameters(), *new.named_buffers()):
         before = old.get(re.sub(r"^domains\.\d+\.", "", name))  # each domain begins with what there was
-        carried = None if before is None else _per_channel(before)
-        if before is not None and carried is not None and carried.shape == value.shape:
+        if before is None:
+            continue
+        carried = before if before.shape == value.shape else _per_channel(before)
+        if carried is not None and carried.shape == value.shape:
             value.data = carried.detach().clone()
             value.requires_grad_(before.requires_grad and value.requires_grad)
-    new.train(norm.training)
-    return LastDimension(new).train(norm.training) if layout.last and target != "none" else new
+    return (LastDimension(new) if layout.last else new).train(norm.training)
 
 
 def _per_channel(value: Tensor) -> Tensor | None:

@@ -9,7 +9,7 @@ from normlab import nn as ours
 from normlab.errors import choose
 from normlab.norms.running import check_settings
 from normlab.surgery.changes import Changes
-from normlab.surgery.find import FROZEN, SELECTIONS, dimension
+from normlab.surgery.find import FROZEN, SELECTIONS, dimension, keeps_statistics
 from normlab.surgery.freeze import PARAMETERS, PARTS, Evaluating
 from normlab.surgery.overlay import take_off
 
@@ -44,7 +44,8 @@ class unfreeze:
             if self.part == "averages":
                 self._averages(norm, path, changes)
             elif self.part == "statistics":
-                _statistics(norm, path, model.training, changes)
+                if keeps_statistics(norm):
+                    _statistics(norm, path, model.training, changes)
             else:
                 _parameters(PARAMETERS[self.part], norm, path, changes)
         return changes
