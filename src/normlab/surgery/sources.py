@@ -4,7 +4,7 @@ import dataclasses
 
 from torch import nn
 
-from normlab.nn import DIMENSIONS, GroupNorm, find_norm, norm_names
+from normlab.nn import DIMENSIONS, GroupNorm, find_norm
 from normlab.surgery.find import BatchNorm, batch_norms, dimension
 from normlab.surgery.last_dimension import LastDimension
 from normlab.surgery.overlay import beneath
@@ -44,13 +44,13 @@ def norms_named(model: nn.Module, name: str) -> tuple[dict[str, nn.Module], dict
     """
     if name == "batch":
         return {**batch_norms(model)}, {}
-    meant, ours = (*TORCHS.get(name, ()), *_classes(name)), {kind for each in norm_names() for kind in _classes(each)}
+    meant = (*TORCHS.get(name, ()), *(kind for kind in find_norm(name).values() if isinstance(kind, type)))
     norms, left = {}, {}
     for path, module in model.named_modules():
         kind = beneath(module)
         if kind in meant:
             norms[path] = module
-        elif isinstance(module, meant) and kind not in ours:
+        elif isinstance(module, meant):
             left[path] = f"is a {kind.__name__}, whose forward is its own"
     return norms, left
 
@@ -69,10 +69,6 @@ def layout_of(norm: nn.Module, model: nn.Module) -> Layout | str:
     if dim is None:
         return "stands among convolutions of several dimensions, and does not say its own"
     return Layout(channels, dim, positions=dim > 1 or dim in _convolved(model))
-
-
-def _classes(name: str) -> tuple[type[nn.Module], ...]:
-    return tuple(kind for kind in find_norm(name).values() if isinstance(kind, type) and kind is not nn.Identity)
 
 
 def _dimension(norm: nn.Module, model: nn.Module) -> int | None:
