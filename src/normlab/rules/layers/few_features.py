@@ -8,7 +8,7 @@ from torch import nn
 from normlab.measure.norms import Norm
 from normlab.rules.rule import Found, Rule
 
-FEWEST = {nn.LayerNorm: 3, nn.RMSNorm: 2}
+FEWEST = {"layer": 3, "rms": 2}
 """Of one value x, (x - mean) / deviation is 0 and x / rms is 1 or -1; of two, the former is 1 and -1."""
 
 
@@ -26,7 +26,9 @@ class FewFeatures(Rule):
 
     def check(self, example_norms: dict[str, Norm]) -> Iterator[Found]:
         for path, norm in example_norms.items():
-            for kind, fewest in FEWEST.items():
-                if isinstance(norm.module, kind) and (features := math.prod(norm.module.normalized_shape)) < fewest:
-                    kept = "its bias" if kind is nn.LayerNorm and features == 1 else "signs"
-                    yield path, f"normalizes over {features} value(s), which leaves {kept}; expected {fewest} or more"
+            if not isinstance(norm.module, nn.LayerNorm | nn.RMSNorm):
+                continue
+            features, fewest = math.prod(norm.module.normalized_shape), FEWEST[norm.family]
+            if features < fewest:
+                kept = "its bias" if (norm.family, features) == ("layer", 1) else "signs"
+                yield path, f"normalizes over {features} value(s), which leaves {kept}; expected {fewest} or more"

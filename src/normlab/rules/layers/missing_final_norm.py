@@ -43,7 +43,7 @@ class MissingFinalNorm(Rule):
 
 
 def _is_pre_norm(model: nn.Module, block: str, order: list[str], norms: dict[str, Norm]) -> bool:
-    """Whether a block begins with a norm, ends with something else, and is no chain, which adds nothing to its input."""
+    """Whether a block begins with a norm, ends with something else, and is no chain, which has no shortcut."""
     inside = [path for path in order if path.startswith(block)]
     return (
         bool(inside)

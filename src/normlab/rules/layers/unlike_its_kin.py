@@ -4,6 +4,8 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 
+from torch import Tensor
+
 from normlab.measure.norms import Norm
 from normlab.rules.rule import Found, Rule
 
@@ -28,15 +30,16 @@ class UnlikeItsKin(Rule):
         for path, norm in example_norms.items():
             stacks[re.sub(r"\d+", "*", path), type(norm.module)].append(norm)
         for (place, _), kin in stacks.items():
-            for name, values in (
-                ("eps", [norm.eps for norm in kin]),
-                ("a weight", [norm.weight is not None for norm in kin]),
-                ("a bias", [norm.bias is not None for norm in kin]),
-            ):
+            for name in ("eps", "weight", "bias"):
+                values = [_setting(norm, name) for norm in kin]
                 counted = Counter(values).most_common()
                 if len(counted) == 2 and counted[1][1] == 1 and counted[0][1] >= KIN:
                     (usual, others), (odd, _) = counted
-                    yield (
-                        kin[values.index(odd)].path,
-                        f"{name}: {odd}, where the {others} others at {place} have {usual}",
-                    )
+                    found = kin[values.index(odd)].path
+                    yield found, f"{name} {odd}, where the {others} others at {place} have {usual}"
+
+
+def _setting(norm: Norm, name: str) -> object:
+    """A number as it is; of a tensor whether there is one."""
+    value = getattr(norm, name)
+    return "given" if isinstance(value, Tensor) else value
