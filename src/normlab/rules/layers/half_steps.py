@@ -40,17 +40,22 @@ class HalfSteps(Rule):
             for group in optimizer.param_groups
             for parameter in group["params"]
         }
-        for path, norm in example_norms.items():
-            if norm.weight is None or norm.weight.dtype not in HALVES or norm.weight not in rates:
-                continue
-            stuck = (rates[norm.weight] < _half_steps(norm.weight)).double().mean().item()
-            if stuck > 0.5:
-                kind = str(norm.weight.dtype).removeprefix("torch.")
-                told = f"the learning rate {rates[norm.weight]:g} is less than {kind} can tell"
-                yield (
-                    path,
-                    f"{told} at {stuck:.0%} of its weights, of mean size {norm.weight.abs().mean().item():.3g}",
-                )
+        halves = {
+            path: norm.weight
+            for path, norm in example_norms.items()
+            if norm.weight is not None and norm.weight.dtype in HALVES and norm.weight in rates
+        }
+        stuck = [path for path, weight in halves.items() if _is_stuck(weight, rates[weight])]
+        if stuck:
+            weight = halves[stuck[0]]
+            kind, size = str(weight.dtype).removeprefix("torch."), weight.detach().abs().mean().item()
+            told = f"{len(stuck)} of {len(halves)} norms, the first is {stuck[0]}"
+            yield "", f"{told}: of weights of size {size:.3g} {kind} cannot tell the learning rate {rates[weight]:g}"
+
+
+def _is_stuck(weight: Tensor, rate: float) -> bool:
+    """Whether a step of this size is rounded away at most of the numbers."""
+    return (rate < _half_steps(weight)).double().mean().item() > 0.5
 
 
 def _half_steps(weight: Tensor) -> Tensor:
