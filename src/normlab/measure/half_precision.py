@@ -49,7 +49,7 @@ def half_precision(norm: nn.Module, shape: tuple[int, ...], dtype: torch.dtype) 
         if name.endswith("weight"):
             parameter.detach().copy_(_between(0.5, 2, parameter.shape, generator))
     exact = copy_of(half).double()
-    examples = math.ceil(_VALUES / math.prod(shape[1:]))
+    examples = math.ceil(_VALUES / max(1, math.prod(shape[1:])))
     normal = torch.randn((examples, *shape[1:]), generator=generator)
     normal *= _between(0.5, 2, (*normal.shape[:-1], 1), generator)  # or 1 / rms is 1, and rounds nothing either
     with torch.no_grad():

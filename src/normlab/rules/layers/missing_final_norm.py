@@ -29,9 +29,10 @@ class MissingFinalNorm(Rule):
         order = [use.path for use in evaluation.uses]
         found: list[str] = []
         for path, stack in reversed(list(model.named_modules())):  # a stack in a stack comes first, and is enough
-            if not isinstance(stack, nn.ModuleList | nn.Sequential) or any(each.startswith(path) for each in found):
+            prefix = f"{path}." if path else ""
+            if not isinstance(stack, nn.ModuleList | nn.Sequential) or any(each.startswith(prefix) for each in found):
                 continue
-            blocks = [f"{path}.{name}." if path else f"{name}." for name, _ in stack.named_children()]
+            blocks = [f"{prefix}{name}." for name, _ in stack.named_children()]
             if len(blocks) < 2 or not all(_is_pre_norm(model, block, order, norms) for block in blocks):
                 continue
             end = max(place for place, each in enumerate(order) if each.startswith(blocks[-1]))
