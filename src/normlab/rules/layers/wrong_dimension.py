@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 from torch import nn
 
-from normlab.measure.norms import Norm
 from normlab.rules.rule import Found, Rule
 from normlab.surgery.flow import Link
 
@@ -17,6 +16,8 @@ CONVOLUTIONS = {
     nn.ConvTranspose3d: 3,
 }
 """To the dimensions behind the channels."""
+FORWARDS = (nn.LayerNorm.forward, nn.RMSNorm.forward)
+"""Libraries derive layers from these that move the channels to the end and back; theirs are others."""
 
 
 class WrongDimension(Rule):
@@ -31,11 +32,15 @@ class WrongDimension(Rule):
     source = "torch.nn.LayerNorm: normalized_shape is that of the last dimensions"
     remedy = "normlab.nn.LayerNorm2d(channels), or move the channels to the end before the norm"
 
-    def check(self, model: nn.Module, example_norms: dict[str, Norm], flow: list[Link]) -> Iterator[Found]:
+    def check(self, model: nn.Module, flow: list[Link]) -> Iterator[Found]:
         for link in flow:
             behind = CONVOLUTIONS.get(type(model.get_submodule(link.source)))
-            norm = example_norms[link.target].module if link.target in example_norms else None
-            if behind is None or not isinstance(norm, nn.LayerNorm | nn.RMSNorm):
+            norm = model.get_submodule(link.target)
+            if (
+                behind is None
+                or not isinstance(norm, nn.LayerNorm | nn.RMSNorm)
+                or type(norm).forward not in FORWARDS
+            ):
                 continue
             if (covered := len(norm.normalized_shape)) <= behind:
                 told = f"normalizes the last {covered} dimension(s) of what {link.source} gives"
