@@ -1,0 +1,35 @@
+"""NL212."""
+
+from collections.abc import Iterator
+
+from normlab.measure.norms import Norm
+from normlab.rules.rule import Found, Rule
+from normlab.surgery.find import is_shapeless
+
+
+class NewStatistics(Rule):
+    """The parameters of the norm were trained, but its running statistics are those of a new layer, mean 0 and
+    variance 1: buffers were left out where the weights were saved, averaged (EMA, SWA) or loaded with strict=False.
+    The model evaluates as if it had never been trained with this norm.
+    """
+
+    id = "NL212"
+    severity = "error"
+    title = "trained parameters beside the running statistics of a new layer"
+    source = "github.com/huggingface/pytorch-image-models/issues/102; torch.optim.swa_utils.update_bn"
+    remedy = (
+        "load the buffers too (strict=True says what is missing), or normlab.surgery.recalibrate on training data"
+    )
+
+    def check(self, averaging_norms: dict[str, Norm]) -> Iterator[Found]:
+        for path, norm in averaging_norms.items():
+            mean, var, beta = norm.module.running_mean, getattr(norm.module, "running_var", None), norm.bias
+            if is_shapeless(norm.module) or var is None or beta is None or beta.is_meta:
+                continue
+            # Gamma tells less: some networks draw it at random. A beta that differs by channel was learned.
+            if not mean.any() and bool((var == 1).all()) and bool((beta != beta[0]).any()):
+                yield (
+                    path,
+                    f"running_mean is 0 and running_var 1 in all {len(beta)} channels, while beta goes from "
+                    f"{beta.min():.3g} to {beta.max():.3g}",
+                )
