@@ -22,7 +22,7 @@ class HalfStatistics(Rule):
 
     def check(self, moving_norms: dict[str, Norm]) -> Iterator[Found]:
         for path, norm in moving_norms.items():
-            dtype = norm.module.running_mean.dtype
+            dtype = norm.module.get_buffer("running_mean").dtype
             if norm.module.training and dtype in (torch.float16, torch.bfloat16):
                 resolution = torch.finfo(dtype).eps
                 name = str(dtype).removeprefix("torch.")

@@ -21,7 +21,4 @@ class MomentumRange(Rule):
         for path, norm in moving_norms.items():
             momentum = norm.module.momentum
             if isinstance(momentum, int | float) and not 0 <= momentum <= 1:
-                yield (
-                    path,
-                    f"momentum {momentum:g}: {1 - momentum:g} times the old statistics plus {momentum:g} times the batch's",
-                )
+                yield path, f"momentum {momentum:g}: {1 - momentum:g} * old + {momentum:g} * new is no average"

@@ -23,8 +23,9 @@ class NewStatistics(Rule):
 
     def check(self, averaging_norms: dict[str, Norm]) -> Iterator[Found]:
         for path, norm in averaging_norms.items():
-            mean, var, beta = norm.module.running_mean, getattr(norm.module, "running_var", None), norm.bias
-            if is_shapeless(norm.module) or var is None or beta is None or beta.is_meta:
+            held = dict(norm.module.named_buffers(recurse=False))
+            mean, var, beta = held.get("running_mean"), held.get("running_var"), norm.bias
+            if mean is None or var is None or beta is None or beta.is_meta or is_shapeless(norm.module):
                 continue
             # Gamma tells less: some networks draw it at random. A beta that differs by channel was learned.
             if not mean.any() and bool((var == 1).all()) and bool((beta != beta[0]).any()):

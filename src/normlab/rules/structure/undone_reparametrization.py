@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from torch import nn
 from torch.nn.utils import parametrizations
+from torch.nn.utils.parametrize import is_parametrized
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
@@ -32,9 +33,9 @@ class UndoneReparametrization(Rule):
             source = pairs.get(path)
             if source is None or not isinstance(layer := model.get_submodule(source), Affine):
                 continue
-            held: list[object] = list(layer._forward_pre_hooks.values())
-            if isinstance(listed := getattr(layer, "parametrizations", None), nn.ModuleDict) and "weight" in listed:
-                held += listed["weight"]
-            for each in held:
+            makers: list[object] = [*layer._forward_pre_hooks.values()]
+            if is_parametrized(layer, "weight"):
+                makers += layer.get_submodule("parametrizations.weight").children()
+            for each in makers:
                 if isinstance(each, RESCALING):
                     yield source, f"its {type(each).__name__.strip('_')} sets a scale that {path} takes off again"
