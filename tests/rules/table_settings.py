@@ -53,9 +53,9 @@ CASES = (
     Case("NL211", trips=changed(poison), spares=changed(lambda norm: norm.running_var.zero_()), paths=("1",)),
     Case(
         "NL212",
-        trips=changed(learn_beta),
+        trips=lambda: changed(learn_beta)().eval(),
         # A gamma at random is how DCGAN, among others, begins.
-        spares=changed(lambda norm: norm.weight.normal_(1.0, 0.02)),
+        spares=lambda: changed(lambda norm: norm.weight.normal_(1.0, 0.02))().eval(),
         paths=("1",),
     ),
     Case("NL213", trips=lambda: batch()().half(), spares=lambda: batch()().half().eval(), paths=("1",)),

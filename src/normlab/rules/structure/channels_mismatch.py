@@ -1,4 +1,4 @@
-"""NL106."""
+"""NL105."""
 
 from collections.abc import Iterator
 
@@ -14,7 +14,7 @@ class ChannelsMismatch(Rule):
     raises an error, or, in a branch that is rarely taken, will.
     """
 
-    id = "NL106"
+    id = "NL105"
     severity = "error"
     title = "a norm for another number of channels than come in"
     source = "torch.nn.BatchNorm2d (num_features), GroupNorm (num_channels), LayerNorm (normalized_shape)"

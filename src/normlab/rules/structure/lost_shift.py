@@ -1,4 +1,4 @@
-"""NL109."""
+"""NL108."""
 
 from collections.abc import Iterator
 
@@ -19,7 +19,7 @@ class LostShift(Rule):
     can only switch at 0. The network has fewer functions to choose from than one that never had a norm.
     """
 
-    id = "NL109"
+    id = "NL108"
     severity = "note"
     title = "no bias, and where the norm stood there is an identity: nothing shifts the activation"
     source = "Ioffe & Szegedy 2015, arXiv 1502.03167, section 3.2: the bias is subsumed by beta"

@@ -1,4 +1,4 @@
-"""NL105."""
+"""NL104."""
 
 from collections.abc import Iterator
 
@@ -17,7 +17,7 @@ class NormAfterNorm(Rule):
     that get no gradient. Often a layer that stood between the two was taken out, or replaced by an identity.
     """
 
-    id = "NL105"
+    id = "NL104"
     severity = "note"
     title = "two norms of each channel in a row"
     source = "Ioffe & Szegedy 2015, arXiv 1502.03167, section 3: normalization undoes any scale and shift before it"

@@ -1,4 +1,4 @@
-"""NL104."""
+"""NL103."""
 
 from collections.abc import Iterator
 
@@ -15,7 +15,7 @@ class SharedNorm(Rule):
     evaluation the network is another one. An activation may be used again and again, a norm may not.
     """
 
-    id = "NL104"
+    id = "NL103"
     severity = "warning"
     title = "one batch norm behind several layers: its running statistics fit none of them"
     source = "Ioffe & Szegedy 2015, arXiv 1502.03167, algorithm 2, which keeps statistics for each activation"

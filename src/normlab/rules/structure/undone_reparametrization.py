@@ -1,4 +1,4 @@
-"""NL108."""
+"""NL107."""
 
 from collections.abc import Iterator
 
@@ -22,7 +22,7 @@ class UndoneReparametrization(Rule):
     reparametrization costs time, and bounds or learns nothing.
     """
 
-    id = "NL108"
+    id = "NL107"
     severity = "note"
     title = "a scale of the weight that the batch norm behind it takes off again"
     source = "Ioffe & Szegedy 2015, arXiv 1502.03167, section 3.3: BN(aWu) = BN(Wu)"
