@@ -34,7 +34,7 @@ class KerasMomentum(Rule):
                 meant = f"in torch's convention {1 - momentum:.4g} is what was meant"
                 yield (
                     path,
-                    f"momentum {momentum:g}: a batch replaces {momentum:.1%} of the averages; {meant}",
+                    f"momentum {momentum:g}: a batch replaces {100 * momentum:.4g} % of the averages; {meant}",
                 )
 
     def mend(self, paths: Sequence[str]) -> Surgery:
