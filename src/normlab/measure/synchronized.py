@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from normlab.measure.probe import Look
 from normlab.measure.reading import Reading, at_least, copy_of, in_float64, without_dropout
-from normlab.surgery.synchronize import SYNCHRONIZED
+from normlab.surgery.find import SYNCHRONIZED
 
 PROCESSES = 2
 PATIENCE = datetime.timedelta(minutes=2)
