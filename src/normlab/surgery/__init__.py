@@ -8,6 +8,7 @@ from normlab.errors import make_named, to_named
 from normlab.surgery.bias import add_bias, remove_bias
 from normlab.surgery.changes import Changes, Surgery
 from normlab.surgery.dropout import dropout
+from normlab.surgery.fold import fold
 from normlab.surgery.freeze import freeze
 from normlab.surgery.keep import keep
 from normlab.surgery.lanes_step import LanesStep, lanes_step
@@ -20,7 +21,7 @@ from normlab.surgery.synchronize import synchronize
 from normlab.surgery.to_lanes import to_lanes
 
 _BY_NAME: dict[str, type[Surgery]] = {
-    each.__name__: each for each in (add_bias, dropout, freeze, keep, remove_bias, reorder, scale_init, swap)
+    each.__name__: each for each in (add_bias, dropout, fold, freeze, keep, remove_bias, reorder, scale_init, swap)
 }
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "add_bias",
     "dropout",
     "evaluating",
+    "fold",
     "freeze",
     "from_plain",
     "keep",

@@ -3,11 +3,15 @@
 import dataclasses
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 import torch.fx
-from torch import nn
+from torch import Tensor, nn
 
+from normlab.norms.domain import _Domain
 from normlab.surgery.find import BatchNorm, batch_norms
+from normlab.surgery.lanes_functions import Rows, as_module
+from normlab.surgery.untouched import untouched
 
 Affine = (
     nn.Linear,
@@ -20,27 +24,48 @@ Affine = (
 )
 """Layers whose bias is one number per channel of their output."""
 
+_KEEP_DIMENSIONS = (
+    "torch.nn.modules.linear",
+    "torch.nn.modules.batchnorm",
+    "torch.nn.modules.activation",
+    "torch.nn.modules.dropout",
+    "normlab.norms.",
+)
+"""Where the modules come from whose output has as many dimensions as their input."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Link:
-    """A module whose output is the first input of another, by path; `shared` says why they are not a pair apart."""
+    """A module whose output is the first input of another, by path."""
 
     source: str
     target: str
     shared: str | None
+    """Why they are not a pair apart."""
+    single: bool
+    """Whether both are called with one tensor and nothing else."""
+    rows: bool
+    """Whether what goes over is known to be (N, C)."""
 
 
-def links(model: nn.Module, prefix: str = "") -> Iterator[Link]:
-    """Every link in order of execution. A model whose control flow depends on data is traced part by part;
-    between the parts, and within what cannot be traced at all, no link is known.
+def links(model: nn.Module) -> Iterator[Link]:
+    """Every link in order of execution, in the modes that the model's modules have; the model is not touched.
+
+    A model whose control flow depends on data, or whose forward writes into it, is traced part by part: between
+    the parts, and within what cannot be traced at all, no link is known. A part is taken to be called as a whole.
     """
-    graph = _trace(model)
+    names = Counter(id(module) for _, module in model.named_modules(remove_duplicate=False))
+    return _links(model, "", names)
+
+
+def _links(model: nn.Module, prefix: str, names: Counter[int]) -> Iterator[Link]:
+    tracer = _Tracer()
+    graph = _trace(tracer, model)
     if graph is None:
         for name, child in model.named_children():
-            yield from links(child, f"{prefix}{name}.")
+            yield from _links(child, f"{prefix}{name}.", names)
         return
     modules = dict(model.named_modules(remove_duplicate=False))
-    names = Counter(id(module) for module in modules.values())
     called = [node for node in graph.nodes if node.op == "call_module"]
     calls = Counter(str(node.target) for node in called)
     for node in called:
@@ -53,7 +78,29 @@ def links(model: nn.Module, prefix: str = "") -> Iterator[Link]:
             shared = f"the output of {prefix}{first} is used elsewhere too"
         elif max(calls[path] * names[id(modules[path])] for path in (first, second)) > 1:
             shared = f"{prefix}{first} or {prefix}{second} is used more than once"
-        yield Link(prefix + first, prefix + second, shared)
+        elif any(tracer.reads_of(modules[path]) for path in (first, second)):
+            shared = f"a tensor of {prefix}{first} or {prefix}{second} is used elsewhere too"
+        single = all(len(each.args) == 1 and not each.kwargs for each in (source, node))
+        yield Link(prefix + first, prefix + second, shared, single, _is_rows(source, modules))
+
+
+def _is_rows(value: object, modules: dict[str, nn.Module]) -> bool:
+    """Whether a value of a trace is known to be (N, C): flattened, and since then through layers that keep that."""
+    while isinstance(value, torch.fx.Node):
+        if value.op == "call_module":
+            module = modules[str(value.target)]
+        else:
+            made = as_module(value)
+            if made is None:
+                return False
+            module = made[0]
+        flattens = isinstance(module, nn.Flatten) and (module.start_dim, module.end_dim) == (1, -1)
+        if flattens or isinstance(module, Rows):
+            return True
+        if not type(module).__module__.startswith(_KEEP_DIMENSIONS):
+            return False
+        value = value.args[0] if value.args else None
+    return False
 
 
 def fed_by(model: nn.Module) -> tuple[dict[str, str], dict[str, str]]:
@@ -75,13 +122,33 @@ def fed_by(model: nn.Module) -> tuple[dict[str, str], dict[str, str]]:
 
 
 class _Tracer(torch.fx.Tracer):
+    def __init__(self) -> None:
+        super().__init__()
+        self._read: set[int] = set()
+
+    def reads_of(self, module: nn.Module) -> bool:
+        """Whether a forward takes a parameter or buffer of the module itself for something."""
+        return any(id(value) in self._read for value in (*module.parameters(), *module.buffers()))
+
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """Whatever holds no further modules; all else is traced through."""
-        return isinstance(m, BatchNorm) or not any(m.children())
+        """Whatever holds no further modules, but those that compute its parameters, and a norm that is several of
+        which a trace shows one; all else is traced through.
+        """
+        return isinstance(m, BatchNorm | _Domain) or hasattr(m, "parametrizations") or not any(m.children())
+
+    def create_arg(self, a: Any) -> Any:
+        if isinstance(a, Tensor):
+            self._read.add(id(a))
+            if not isinstance(a, nn.Parameter):
+                self.tensor_attrs.setdefault(a, "constant")  # which torch.fx would else keep in the model
+        return super().create_arg(a)
 
 
-def _trace(model: nn.Module) -> torch.fx.Graph | None:
+def _trace(tracer: _Tracer, model: nn.Module) -> torch.fx.Graph | None:
+    """None where the forward cannot be traced, or leaves what it computes in the model, for who knows whom."""
     try:
-        return _Tracer().trace(model)
+        with untouched(model) as traces:
+            graph = tracer.trace(model)
     except Exception:  # whatever a forward raises that meets a proxy where it wants a tensor
         return None
+    return None if traces.wrote else graph
