@@ -32,8 +32,10 @@ class Composed:
         weight = weight.reshape(groups, len(weight) // groups, weight.shape[1], -1)
         if isinstance(layer, Transposed):
             weight = weight.transpose(1, 2)
-        bias = weight.new_zeros(weight.shape[:2]) if layer.bias is None else _exact(layer.bias).reshape(groups, -1)
-        return cls(layer, weight, bias)
+        bias = layer._parameters["bias"]
+        return cls(
+            layer, weight, weight.new_zeros(weight.shape[:2]) if bias is None else _exact(bias).view(groups, -1)
+        )
 
     def then(self, scale: Tensor, shift: Tensor) -> "Composed":
         """The layer, then the map: scale and shift are (C,), for its outputs."""
@@ -48,13 +50,13 @@ class Composed:
 
     def parameters(self) -> dict[str, nn.Parameter]:
         """New parameters for the layer, like its own in shape, dtype, device, layout and requires_grad."""
-        old = self.layer.get_parameter("weight")
+        old, old_bias = self.layer.get_parameter("weight"), self.layer._parameters["bias"]
+        if old_bias is None:
+            old_bias = nn.Parameter(old.new_empty(self.bias.numel()), old.requires_grad)
         weight = self.weight.transpose(1, 2) if isinstance(self.layer, Transposed) else self.weight
-        old_bias = old.new_empty(self.bias.numel()) if self.layer.bias is None else self.layer.bias
-        trained = old.requires_grad if self.layer.bias is None else self.layer.bias.requires_grad
         return {
             "weight": nn.Parameter(torch.empty_like(old).copy_(weight.reshape(old.shape)), old.requires_grad),
-            "bias": nn.Parameter(torch.empty_like(old_bias).copy_(self.bias.flatten()), trained),
+            "bias": nn.Parameter(torch.empty_like(old_bias).copy_(self.bias.flatten()), old_bias.requires_grad),
         }
 
 

@@ -9,7 +9,8 @@ import torch.fx
 from torch import Tensor, nn
 
 from normlab.norms.domain import _Domain
-from normlab.surgery.find import BatchNorm, batch_norms
+from normlab.surgery.compose import channels_of
+from normlab.surgery.find import BatchNorm, batch_norms, is_shapeless
 from normlab.surgery.lanes_functions import Rows, as_module
 from normlab.surgery.untouched import untouched
 
@@ -59,8 +60,7 @@ def links(model: nn.Module) -> Iterator[Link]:
 
 
 def _links(model: nn.Module, prefix: str, names: Counter[int]) -> Iterator[Link]:
-    tracer = _Tracer()
-    graph = _trace(tracer, model)
+    graph = _trace(model)
     if graph is None:
         for name, child in model.named_children():
             yield from _links(child, f"{prefix}{name}.", names)
@@ -68,6 +68,8 @@ def _links(model: nn.Module, prefix: str, names: Counter[int]) -> Iterator[Link]
     modules = dict(model.named_modules(remove_duplicate=False))
     called = [node for node in graph.nodes if node.op == "call_module"]
     calls = Counter(str(node.target) for node in called)
+    tensors = _tensors(model)
+    read = {id(tensors.get(str(node.target))) for node in graph.nodes if node.op == "get_attr" and node.users}
     for node in called:
         source = node.args[0] if node.args else None
         if not isinstance(source, torch.fx.Node) or source.op != "call_module":
@@ -78,10 +80,14 @@ def _links(model: nn.Module, prefix: str, names: Counter[int]) -> Iterator[Link]
             shared = f"the output of {prefix}{first} is used elsewhere too"
         elif max(calls[path] * names[id(modules[path])] for path in (first, second)) > 1:
             shared = f"{prefix}{first} or {prefix}{second} is used more than once"
-        elif any(tracer.reads_of(modules[path]) for path in (first, second)):
+        elif any(id(value) in read for path in (first, second) for value in _tensors(modules[path]).values()):
             shared = f"a tensor of {prefix}{first} or {prefix}{second} is used elsewhere too"
         single = all(len(each.args) == 1 and not each.kwargs for each in (source, node))
         yield Link(prefix + first, prefix + second, shared, single, _is_rows(source, modules))
+
+
+def _tensors(module: nn.Module) -> dict[str, Tensor]:
+    return {**dict(module.named_parameters(remove_duplicate=False)), **dict(module.named_buffers())}
 
 
 def _is_rows(value: object, modules: dict[str, nn.Module]) -> bool:
@@ -106,15 +112,20 @@ def _is_rows(value: object, modules: dict[str, nn.Module]) -> bool:
 def fed_by(model: nn.Module) -> tuple[dict[str, str], dict[str, str]]:
     """Path of a batch norm to the path of the affine layer that feeds it, and it alone; and why others have none."""
     pairs: dict[str, str] = {}
-    reasons = dict.fromkeys(batch_norms(model), "no layer feeds it directly, as far as the data flow can be traced")
+    norms = batch_norms(model)
+    reasons = dict.fromkeys(norms, "no layer feeds it directly, as far as the data flow can be traced")
     for link in links(model):
         if link.target not in reasons:
             continue
-        source = model.get_submodule(link.source)
+        source, norm = model.get_submodule(link.source), norms[link.target]
         if not isinstance(source, Affine):
             reasons[link.target] = f"a {type(source).__name__} feeds it"
         elif link.shared:
             reasons[link.target] = link.shared
+        elif is_shapeless(source) or is_shapeless(norm):
+            reasons[link.target] = f"it or {link.source} still waits for a first batch"
+        elif channels_of(source)[1] != norm.num_features:
+            reasons[link.target] = f"its {norm.num_features} channels are not those of {link.source}"
         else:
             pairs[link.target] = link.source
             del reasons[link.target]
@@ -122,14 +133,6 @@ def fed_by(model: nn.Module) -> tuple[dict[str, str], dict[str, str]]:
 
 
 class _Tracer(torch.fx.Tracer):
-    def __init__(self) -> None:
-        super().__init__()
-        self._read: set[int] = set()
-
-    def reads_of(self, module: nn.Module) -> bool:
-        """Whether a forward takes a parameter or buffer of the module itself for something."""
-        return any(id(value) in self._read for value in (*module.parameters(), *module.buffers()))
-
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Whatever holds no further modules, but those that compute its parameters, and a norm that is several of
         which a trace shows one; all else is traced through.
@@ -137,18 +140,16 @@ class _Tracer(torch.fx.Tracer):
         return isinstance(m, BatchNorm | _Domain) or hasattr(m, "parametrizations") or not any(m.children())
 
     def create_arg(self, a: Any) -> Any:
-        if isinstance(a, Tensor):
-            self._read.add(id(a))
-            if not isinstance(a, nn.Parameter):
-                self.tensor_attrs.setdefault(a, "constant")  # which torch.fx would else keep in the model
+        if isinstance(a, Tensor) and not isinstance(a, nn.Parameter):
+            self.tensor_attrs.setdefault(a, "constant")  # which torch.fx would else keep in the model
         return super().create_arg(a)
 
 
-def _trace(tracer: _Tracer, model: nn.Module) -> torch.fx.Graph | None:
+def _trace(model: nn.Module) -> torch.fx.Graph | None:
     """None where the forward cannot be traced, or leaves what it computes in the model, for who knows whom."""
     try:
         with untouched(model) as traces:
-            graph = tracer.trace(model)
+            graph = _Tracer().trace(model)
     except Exception:  # whatever a forward raises that meets a proxy where it wants a tensor
         return None
     return None if traces.wrote else graph

@@ -8,7 +8,7 @@ from normlab.nn import find_norm
 from normlab.surgery.compose import channels_of, uneven
 from normlab.surgery.find import BatchNorm
 from normlab.surgery.flow import Link
-from normlab.surgery.hooks import hooked
+from normlab.surgery.hooks import hooked_between
 
 _NORM_BESIDE: dict[type[nn.Module], type[nn.Module]] = {
     nn.Linear: nn.BatchNorm1d,
@@ -67,14 +67,6 @@ def escapes(model: nn.Module, way: Sequence[Link]) -> str | None:
             return link.shared
         if not link.single:
             return f"{link.source} or {link.target} is called with more than one tensor"
-        # A hook of a container waits for what the last layer in it gives, or the first one gets.
-        between = _containers(link.source) ^ _containers(link.target) | {link.source, link.target}
-        for path in sorted(between):
-            if hooked(model.get_submodule(path)):
-                return f"{path} has a hook"
+        if hook := hooked_between(model, link.source, link.target):
+            return f"{hook} has a hook"
     return None
-
-
-def _containers(path: str) -> set[str]:
-    parts = path.split(".")
-    return {".".join(parts[:depth]) for depth in range(1, len(parts))}
