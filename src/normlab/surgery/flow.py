@@ -3,7 +3,6 @@
 import dataclasses
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
 
 import torch.fx
 from torch import Tensor, nn
@@ -52,19 +51,20 @@ class Link:
 def links(model: nn.Module) -> Iterator[Link]:
     """Every link in order of execution, in the modes that the model's modules have; the model is not touched.
 
-    A model whose control flow depends on data, or whose forward writes into it, is traced part by part: between
-    the parts, and within what cannot be traced at all, no link is known. A part is taken to be called as a whole.
+    A model whose control flow depends on data is traced part by part: between the parts, and within what cannot be
+    traced at all, no link is known. A part is taken to be called as a whole.
     """
     names = Counter(id(module) for _, module in model.named_modules(remove_duplicate=False))
     return _links(model, "", names)
 
 
 def _links(model: nn.Module, prefix: str, names: Counter[int]) -> Iterator[Link]:
-    graph = _trace(model)
-    if graph is None:
+    traced = _trace(model)
+    if traced is None:
         for name, child in model.named_children():
             yield from _links(child, f"{prefix}{name}.", names)
         return
+    graph, kept = traced
     modules = dict(model.named_modules(remove_duplicate=False))
     called = [node for node in graph.nodes if node.op == "call_module"]
     calls = Counter(str(node.target) for node in called)
@@ -76,7 +76,7 @@ def _links(model: nn.Module, prefix: str, names: Counter[int]) -> Iterator[Link]
             continue
         first, second = str(source.target), str(node.target)
         shared = None
-        if len(source.users) > 1:
+        if len(source.users) > 1 or source in kept:
             shared = f"the output of {prefix}{first} is used elsewhere too"
         elif max(calls[path] * names[id(modules[path])] for path in (first, second)) > 1:
             shared = f"{prefix}{first} or {prefix}{second} is used more than once"
@@ -139,17 +139,19 @@ class _Tracer(torch.fx.Tracer):
         """
         return isinstance(m, BatchNorm | _Domain) or hasattr(m, "parametrizations") or not any(m.children())
 
-    def create_arg(self, a: Any) -> Any:
-        if isinstance(a, Tensor) and not isinstance(a, nn.Parameter):
-            self.tensor_attrs.setdefault(a, "constant")  # which torch.fx would else keep in the model
-        return super().create_arg(a)
 
-
-def _trace(model: nn.Module) -> torch.fx.Graph | None:
-    """None where the forward cannot be traced, or leaves what it computes in the model, for who knows whom."""
+def _trace(model: nn.Module) -> tuple[torch.fx.Graph, set[torch.fx.Node]] | None:
+    """The graph, and the values that the forward left in the model; None where it cannot be traced."""
     try:
-        with untouched(model) as traces:
+        with untouched(model):
             graph = _Tracer().trace(model)
+            return graph, _left_in(model)
     except Exception:  # whatever a forward raises that meets a proxy where it wants a tensor
         return None
-    return None if traces.wrote else graph
+
+
+def _left_in(model: nn.Module) -> set[torch.fx.Node]:
+    held = [value for module in model.modules() for value in vars(module).values()]
+    held += [each for value in held if isinstance(value, list | tuple) for each in value]
+    held += [each for value in held if isinstance(value, dict) for each in value.values()]
+    return {value.node for value in held if isinstance(value, torch.fx.Proxy)}
