@@ -299,16 +299,16 @@ REFUSED = {
         lambda: nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 4, 3, padding=1)), COLORED, "pads with zeros",
     ),
     "transposed behind": (
-        lambda: nn.Sequential(nn.BatchNorm2d(3), nn.ConvTranspose2d(3, 4, 3)), COLORED, "do not all take",
+        lambda: nn.Sequential(nn.BatchNorm2d(3), nn.ConvTranspose2d(3, 4, 3)), COLORED, "at every position",
     ),
     "activation between": (
         lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.BatchNorm2d(4), nn.ReLU()), COLORED,
-        "1 feeds it: is a ReLU; 3 takes it: is a ReLU",
+        "1, which feeds it, is a ReLU; 3, which takes it, is a ReLU",
     ),
     "no statistics": (behind_conv(nn.BatchNorm2d(4, track_running_stats=False)), COLORED, "keeps no running"),
     "mean only": (behind_conv(ours.MeanOnlyBatchNorm2d(4)), COLORED, "MeanOnlyBatchNorm2d, whose forward"),
     "own norm": (behind_conv(Own(4)), COLORED, "is a Own, whose forward is its own"),
-    "own conv": (behind_layer(lambda: Sharp(3, 4, 3)), COLORED, "0 feeds it: is a Sharp"),
+    "own conv": (behind_layer(lambda: Sharp(3, 4, 3)), COLORED, "0, which feeds it, is a Sharp"),
     "domains": (behind_conv(Domains(4)), COLORED, "no layer feeds it directly"),
     "parametrized": (behind_layer(computing("weight")), COLORED, "is a ParametrizedConv2d"),
     "weight norm": (

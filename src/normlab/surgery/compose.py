@@ -34,7 +34,7 @@ class Composed:
             weight = weight.transpose(1, 2)
         bias = layer._parameters["bias"]
         return cls(
-            layer, weight, weight.new_zeros(weight.shape[:2]) if bias is None else _exact(bias).view(groups, -1)
+            layer, weight, weight.new_zeros(weight.shape[:2]) if bias is None else _exact(bias).reshape(groups, -1)
         )
 
     def then(self, scale: Tensor, shift: Tensor) -> "Composed":
@@ -70,9 +70,9 @@ def uneven(layer: nn.Module) -> str | None:
     """Why a shift of the layer's inputs does not reach all positions of its output alike, or None where it does."""
     if isinstance(layer, Transposed):
         single = all(each == 1 for each in (*layer.kernel_size, *layer.stride)) and not any(layer.output_padding)
-        return None if single else "whose outputs do not all take the same part of its weight"
+        return None if single else "does not take the same part of its weight at every position"
     if isinstance(layer, Conv) and layer.padding_mode == "zeros" and _is_padded(layer):
-        return "which pads with zeros that the norm has not seen"
+        return "pads with zeros that the norm has not seen"
     return None
 
 

@@ -88,14 +88,14 @@ class _Plan:
         if layer_path is None:
             return "no layer feeds it directly, as far as the data flow can be traced" if behind else "it feeds none"
         layer, norm = self._model.get_submodule(layer_path), self._norms[path]
-        reason = escapes(self._model, way)
-        reason = reason or differs(norm, layer, behind=behind, rows=self._rows or way[0].rows)
-        if reason:
-            return f"{layer_path} {'feeds it' if behind else 'takes it'}: {reason}"
+        if reason := escapes(self._model, way):
+            return reason
+        if reason := differs(norm, layer, behind=behind, rows=self._rows or way[0].rows):
+            return f"{layer_path}, which {'feeds' if behind else 'takes'} it, {reason}"
         composed = self._composed.get(layer_path) or Composed.of(layer)
         composed = (composed.then if behind else composed.after)(*_as_map(norm))
         if not all(each.isfinite().all() for each in composed.parameters().values()):
-            return f"{layer_path}: together they have numbers beyond {layer.get_parameter('weight').dtype}"
+            return f"{layer_path} would hold numbers beyond {layer.get_parameter('weight').dtype}"
         self._composed[layer_path], self._into[path] = composed, layer_path
         return None
 
