@@ -30,10 +30,12 @@ class fold:
       statistics, or of a class that does something of its own;
     - where what goes over is used elsewhere too (one conv, two norms), the norm or the layer is used more than once,
       a hook watches, or the layer's class or its weight is not torch's own (parametrizations);
-    - before a conv that pads with zeros, or a transposed one of more than one tap: a norm that only such a layer
-      could take up;
+    - that no layer before it can take up, where the one behind it pads with zeros or is a transposed conv of more
+      than one tap, and so meets the norm's shift in some places only;
     - beside a linear layer, unless (N, C) is known to go over. Of (N, C, L) the layer takes the last dimension and
       the norm dimension 1. That something was flattened shows it; else `rows` says it for the whole model.
+
+    A DistributedDataParallel that loses its last buffer cannot run (torch 2.13): evaluate its `module`.
     """
 
     rows: bool = False
