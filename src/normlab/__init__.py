@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from normlab import functional, nn, surgery, testing, train
     from normlab.errors import NormlabError
     from normlab.notebook import study
+    from normlab.rules import check
     from normlab.store import Recipe, Record, Runs
     from normlab.surgery.to_lanes import to_lanes
 
@@ -21,6 +22,7 @@ __all__ = [
     "Recipe",
     "Record",
     "Runs",
+    "check",
     "functional",
     "nn",
     "study",
@@ -35,6 +37,7 @@ _HOMES = {
     "Recipe": "normlab.store",
     "Record": "normlab.store",
     "Runs": "normlab.store",
+    "check": "normlab.rules",
     "study": "normlab.notebook",
     "to_lanes": "normlab.surgery",
 }

@@ -73,8 +73,6 @@ def test_the_generator_goes_back_where_it_raises(written: Written) -> None:
         ("def make(): raise OSError('no weights\\nat all')", r"\S+:make to build, got OSError: no weights; --debug"),
         ("def make(): return 3", "to return an nn.Module, got a int"),
         ("def make(): return nn.Linear", "to return an nn.Module, got a type"),
-        ("def make(): return nn.ReLU()", "to have parameters to train, got none"),
-        ("def make(): return nn.Linear(4, 3).requires_grad_(False)", "to have parameters to train, got none"),
         ("def make(width): return nn.Linear(4, width)", "with its options, got none for width; give them as k=v"),
         ("def make(width=3): return nn.Linear(4, width)", r"option of model \S+, got 'widht'; did you mean width\?"),
         ("def other(): return nn.Linear(4, 3)", "'make' in .*, got no such name in .*; .*other"),

@@ -59,6 +59,10 @@ REFUSED = {
         "something in model users_zoo:without_norms for swap.* to change, got nothing; leave it out",
     ),
     "an unknown surgery": ({"surgeries": ({"name": "fold"},)}, "a known surgery, got 'fold'"),
+    "nothing to train": (
+        {"model": "users_zoo:frozen_model"},
+        "model users_zoo:frozen_model to have parameters to train, got none",
+    ),
     "an unknown model": ({"model": "lenett", "data": "no_such_module:data"}, r"did you mean lenet\?"),
     "an unknown device": ({"device": "gpu"}, r"that computes in float32, got 'gpu' \(.*\); take auto or cpu"),
     "a device that is no machine's": ({"device": "meta"}, "a device of this machine .*got 'meta'"),

@@ -115,6 +115,10 @@ def convolution() -> nn.Module:
     return nn.Sequential(nn.Conv2d(1, 4, 16), nn.Flatten(), nn.Linear(4, CLASSES))
 
 
+def frozen_model() -> nn.Module:
+    return without_norms().requires_grad_(False)
+
+
 def without_norms() -> nn.Module:
     return nn.Sequential(nn.Linear(FEATURES, 8), nn.ReLU(), nn.Linear(8, CLASSES))
 

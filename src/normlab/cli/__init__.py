@@ -40,6 +40,11 @@ app.command(
     help="Compare two norms, models or recipes: which is better, and how sure that is.",
 )
 app.command(
+    "normlab.cli.check:check",
+    name="check",
+    help="Look for what is wrong with the normalization of a model, and say what mends it.",
+)
+app.command(
     "normlab.cli.explain:explain",
     name="explain",
     help="Explain a norm or a word, with a picture; bare, list the topics.",

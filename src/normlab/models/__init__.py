@@ -69,6 +69,4 @@ def build(name: str, options: dict[str, Any], *, input_shape: Sequence[int], cla
             raise NormlabError(f"model {name} to build", one_line(error), "--debug shows where") from error
     if not isinstance(model, nn.Module):
         raise NormlabError(f"model {name} to return an nn.Module", f"a {type(model).__name__}")
-    if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise NormlabError(f"model {name} to have parameters to train", "none")
     return model

@@ -5,6 +5,7 @@ it works in place and returns Changes: what changed, where, what it left and why
 from typing import Any
 
 from normlab.errors import make_named, to_named
+from normlab.surgery.adjust import adjust
 from normlab.surgery.bias import add_bias, remove_bias
 from normlab.surgery.changes import Changes, Surgery
 from normlab.surgery.dropout import dropout
@@ -21,7 +22,8 @@ from normlab.surgery.synchronize import synchronize
 from normlab.surgery.to_lanes import to_lanes
 
 _BY_NAME: dict[str, type[Surgery]] = {
-    each.__name__: each for each in (add_bias, dropout, fold, freeze, keep, remove_bias, reorder, scale_init, swap)
+    each.__name__: each
+    for each in (add_bias, adjust, dropout, fold, freeze, keep, remove_bias, reorder, scale_init, swap)
 }
 
 __all__ = [
@@ -29,6 +31,7 @@ __all__ = [
     "LanesStep",
     "Surgery",
     "add_bias",
+    "adjust",
     "dropout",
     "evaluating",
     "fold",

@@ -47,6 +47,8 @@ def prepare(
         classes=dataset.classes,
         seed=recipe.seed,
     )
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise NormlabError(f"model {recipe.model} to have parameters to train", "none")
     place(model, recipe)
     x = to_device(_smallest_batch(dataset, recipe), recipe)
     _give_shapes(model, x, recipe)

@@ -1,0 +1,1 @@
+"""Rules about what a batch or a few show (NL3xx)."""

@@ -1,0 +1,1 @@
+"""Rules about the settings of a norm, each by itself (NL2xx)."""

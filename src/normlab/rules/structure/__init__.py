@@ -1,0 +1,1 @@
+"""Rules about how the layers stand to each other: nothing is run (NL1xx)."""

@@ -1,0 +1,32 @@
+"""NL101."""
+
+from collections.abc import Iterator, Sequence
+
+from torch import nn
+
+from normlab.rules.rule import Found, Rule
+from normlab.surgery import Surgery, remove_bias
+from normlab.surgery.flow import fed_by
+
+
+class RedundantBias(Rule):
+    """In training the mean of the batch takes off whatever constant the layer before it adds, so that this bias
+    changes nothing, gets a gradient of zero, and is moved by weight decay alone.
+    """
+
+    id = "NL101"
+    severity = "note"
+    title = "a bias that the batch norm behind it takes off again"
+    source = "Ioffe & Szegedy 2015, arXiv 1502.03167, section 3.2"
+    remedy = "normlab.surgery.remove_bias()(model), which is exact; or bias=False where the layer is made"
+    study = "bias"
+
+    def check(self, model: nn.Module) -> Iterator[Found]:
+        pairs, _ = fed_by(model)
+        for norm, path in pairs.items():
+            bias = model.get_submodule(path).bias
+            if isinstance(bias, nn.Parameter) and getattr(model.get_submodule(norm), "absorbs_bias", True):
+                yield path, f"its bias, {bias.numel()} numbers, is taken off again by {norm}"
+
+    def mend(self, paths: Sequence[str]) -> Surgery:
+        return remove_bias()

@@ -1,0 +1,5 @@
+"""Rules of the folder `layers`."""
+
+from cases import Case
+
+CASES: tuple[Case, ...] = ()

@@ -1,0 +1,5 @@
+"""Rules of the folder `settings`."""
+
+from cases import Case
+
+CASES: tuple[Case, ...] = ()

@@ -1,0 +1,5 @@
+"""Rules of the folder `training`."""
+
+from cases import Case
+
+CASES: tuple[Case, ...] = ()
