@@ -12,7 +12,8 @@ from normlab.models.lenet import lenet
 from normlab.models.mlp import mlp
 from normlab.models.parts import parameter_count
 from normlab.models.resnet import resnet8, resnet20, resnet56
-from normlab.models.streams import DropoutStreams, borrowed, generator, key, seed_everything_else
+from normlab.models.streams import DropoutStreams, generator, key, seed_everything_else
+from normlab.surgery.generators import borrowed
 
 __all__ = [
     "MODELS",

@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from normlab.errors import NormlabError, choose
-from normlab.models.streams import borrowed, key
+from normlab.models.streams import key
 from normlab.nn import make_norm
+from normlab.surgery.generators import borrowed
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "sigmoid": nn.Sigmoid,
