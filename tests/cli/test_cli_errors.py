@@ -66,7 +66,7 @@ def test_before_anything_is_done(normlab, users, left, arguments, message):
 NAMED = [
     (
         ["--model", "lenett"],
-        "did you mean lenet? there are inception, lenet, mlp, resnet8, resnet20, resnet56, or your own as pkg",
+        "did you mean lenet? there are deep, inception, lenet, mlp, resnet8, resnet20, resnet56, or your own as pkg",
     ),
     (["--norm", "bacht"], "did you mean batch?"),
     (["--data", "digit"], "did you mean digits?"),

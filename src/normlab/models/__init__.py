@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from normlab.errors import NormlabError, bind, choose, is_reference, load, one_line
+from normlab.models.deep import deep
 from normlab.models.inception import inception
 from normlab.models.lenet import lenet
 from normlab.models.mlp import mlp
@@ -20,6 +21,7 @@ __all__ = [
     "DropoutStreams",
     "borrowed",
     "build",
+    "deep",
     "find",
     "generator",
     "inception",
@@ -34,6 +36,7 @@ __all__ = [
 ]
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
+    "deep": deep,
     "inception": inception,
     "lenet": lenet,
     "mlp": mlp,
