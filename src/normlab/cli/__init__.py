@@ -40,6 +40,11 @@ app.command(
     help="Compare two norms, models or recipes: which is better, and how sure that is.",
 )
 app.command(
+    "normlab.cli.measure:measure",
+    name="measure",
+    help="Ask a network how its signals, its gradients and its loss behave.",
+)
+app.command(
     "normlab.cli.explain:explain",
     name="explain",
     help="Explain a norm or a word, with a picture; bare, list the topics.",
