@@ -9,7 +9,7 @@ from torch.nn.functional import cosine_similarity, cross_entropy
 
 from normlab.errors import NormlabError
 from normlab.measure import paired, signal_propagation
-from normlab.measure.signal import rate
+from normlab.measure.signal import Propagation, rate
 from normlab.models import deep
 
 N, WIDTH = 64, 256
@@ -47,6 +47,15 @@ def test_the_rate_is_that_of_a_straight_line_through_the_logarithms(values: list
 @pytest.mark.parametrize("values", [[], [1.0], [1.0, 0.0, 2.0], [1.0, math.nan], [1.0, math.inf], [-1.0, 1.0]])
 def test_no_rate_of_what_has_no_logarithm(values: list) -> None:
     assert math.isnan(rate(values))
+
+
+def test_rates_leave_out_the_last_layer_and_the_first_ones() -> None:
+    values = (50.0, 1.0, 2.0, 4.0, 9.0)
+    found = Propagation(tuple("abcde"), values, values, tuple(1 - value for value in values))
+    assert found.activation_rate(skip=1) == pytest.approx(2)
+    assert found.gradient_rate(skip=1) == pytest.approx(1 / 2), "from a layer to the one before it"
+    assert found.decorrelation_rate(skip=1) == pytest.approx(2)
+    assert found.activation_rate() < 1
 
 
 def loss_of_a_random_direction(logits: Tensor, y: Tensor) -> Tensor:
