@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.functional import cosine_similarity, cross_entropy
 
 from normlab import models
-from normlab.measure import drift, gradient_shift, ics, input_drift, input_moments
+from normlab.measure import drift, gradient_shift, ics, input_drift, input_moments, statistics_gap
 from normlab.measure.drift import Moments
 from normlab.nn import make_norm
 from normlab.surgery import swap
@@ -106,10 +106,34 @@ def test_without_a_step_nothing_shifts_though_dropout_draws() -> None:
     assert all(each.cosine == pytest.approx(1) for each in found.values())
 
 
-def test_frozen_layers_have_no_gradient_to_shift() -> None:
+@pytest.mark.parametrize(("frozen", "left"), [("linear2", ["output"]), ("linear1", ["linear2", "output"])])
+def test_frozen_layers_have_no_gradient_to_shift(frozen: str, left: list[str]) -> None:
     model = models.mlp(widths=[8, 7], seed=0).double()
-    model.linear2.requires_grad_(False)
-    assert [*gradient_shift(model, X, Y, cross_entropy, lr=1.0)] == ["output"]
+    model.get_submodule(frozen).requires_grad_(False)
+    found = gradient_shift(model, X, Y, cross_entropy, lr=1.0)
+    assert [*found] == left
+    assert all(each.distance > 0 for each in found.values()), "the norm before it steps"
+
+
+def test_a_single_layer_has_none_before_it() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(784, 10)).double()
+    assert gradient_shift(model, X, Y, cross_entropy, lr=1.0) == {}
+    assert input_drift(model, X, Y, cross_entropy, lr=1.0) == {}
+
+
+def test_beside_a_layer_that_gives_a_tuple() -> None:
+    class Recurrent(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.lstm, self.last = nn.Linear(28, 6), nn.LSTM(6, 5, batch_first=True), nn.Linear(5, 10)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.last(self.lstm(self.first(x.squeeze(1)))[0][:, -1])
+
+    model = Recurrent().double()
+    assert [*gradient_shift(model, X, Y, cross_entropy, lr=1.0)] == ["last"]
+    assert [*input_drift(model, X, Y, cross_entropy, lr=1.0)] == ["last"]
+    assert statistics_gap(model, X, lambda: (X,), of="leaf")["lstm"]["running"] == 0
 
 
 def test_the_model_stays_as_it_is() -> None:

@@ -70,7 +70,7 @@ def _moments(model: nn.Module, x: Tensor) -> dict[str, Moments]:
     affine = layers(model, "affine")
     with torch.no_grad(), inputs_of(affine, lambda each: each.double().clone()) as inputs:
         model(x)
-    first = next(iter(inputs))
+    first = next(iter(inputs), None)
     return {path: _of_channels(affine[path], uses) for path, uses in inputs.items() if path != first}
 
 

@@ -6,6 +6,7 @@ Wu & Johnson 2021, arXiv 2105.07576, sections 3 and 4: running averages lag behi
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -48,9 +49,15 @@ def statistics_gap(
 
 def _outputs(model: nn.Module, x: Tensor, found: dict[str, nn.Module]) -> dict[str, Tensor]:
     """All numbers that each layer gives, over all its uses."""
-    with outputs_of(found, lambda output: output.double().flatten()) as outputs:
+    with outputs_of(found, _numbers) as outputs:
         model(x)
     return {path: torch.cat(uses) for path, uses in outputs.items()}
+
+
+def _numbers(output: Any) -> Tensor:
+    """A copy, flat and in float64, of a tensor or of those of a tuple, as recurrent layers and attention give it."""
+    parts = output if isinstance(output, tuple) else (output,)
+    return torch.cat([part.double().flatten() for part in parts if isinstance(part, Tensor)])
 
 
 @dataclasses.dataclass(frozen=True)

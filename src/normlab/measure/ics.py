@@ -51,17 +51,19 @@ def gradient_shift(
         _set(before)
 
         def gradient(paths: Iterable[str]) -> dict[str, Tensor]:
-            again()
             wanted = {path: own[path] for path in paths}
             every = [parameter for parameters in wanted.values() for parameter in parameters]
+            if not every:
+                return {}
+            again()
             found = iter(torch.autograd.grad(loss(copy(x), y), every, materialize_grads=True))
             return {path: flat([next(found) for _ in parameters]).double() for path, parameters in wanted.items()}
 
-        learning = [path for path in groups if own[path]]
-        now = gradient(learning)
+        _, *later = groups
+        now = gradient(path for path in later if own[path])
         shifts = {}
         for path, group in groups.items():
-            if path in now and path != learning[0]:
+            if path in now:
                 shifts[path] = _shift(now[path], gradient([path])[path])
             _set({parameter: after[parameter] for parameter in group})
     return shifts

@@ -17,8 +17,6 @@ class Passed:
 
     name: str
     """The layer's path; of a second use `path (2)`."""
-    layer: nn.Module
-    """The copy's: to be asked about its settings."""
     output: Tensor
     """(N, ...), as it was before a later layer worked on it in place."""
     gradient: Tensor | None = None
@@ -36,11 +34,11 @@ def forward_backward(model: nn.Module, x: Tensor, y: Tensor, loss: Loss, kinds: 
     uses: Counter[str] = Counter()
 
     def hook(path: str) -> Callable[..., None]:
-        def keep(layer: nn.Module, _: object, output: Any) -> None:
+        def keep(_layer: object, _input: object, output: Any) -> None:
             if not isinstance(output, Tensor) or not output.is_floating_point():
                 return
             uses[path] += 1
-            passed = Passed(f"{path} ({uses[path]})" if uses[path] > 1 else path, layer, output.detach().clone())
+            passed = Passed(f"{path} ({uses[path]})" if uses[path] > 1 else path, output.detach().clone())
             found.append(passed)
             if output.requires_grad:
                 output.register_hook(lambda gradient: setattr(passed, "gradient", gradient.detach().clone()))

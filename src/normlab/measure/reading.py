@@ -64,12 +64,12 @@ def inputs_of(modules: Mapping[str, nn.Module], keep: Callable[[Tensor], Kept]) 
 
 
 @contextlib.contextmanager
-def outputs_of(modules: Mapping[str, nn.Module], keep: Callable[[Tensor], Kept]) -> Iterator[dict[str, list[Kept]]]:
-    """Likewise of every output, before a later layer works on it in place."""
+def outputs_of(modules: Mapping[str, nn.Module], keep: Callable[[Any], Kept]) -> Iterator[dict[str, list[Kept]]]:
+    """Likewise of every output, whatever it is, before a later layer works on it in place."""
     kept: dict[str, list[Kept]] = {}
 
     def hook(path: str) -> Callable[..., None]:
-        return lambda _module, _input, output: kept.setdefault(path, []).append(keep(output.detach()))
+        return lambda _module, _input, output: kept.setdefault(path, []).append(keep(output))
 
     with _removed(module.register_forward_hook(hook(path)) for path, module in modules.items()):
         yield kept
