@@ -105,6 +105,8 @@ def test_evaluation_mode(normlab):
         (["signal", "lenet", "--batch", "0,1,28,28"], "--batch as the shape N,... of a batch"),
         (["signal", "lenet", "--batch", "4,1,28,28", "--classes", "0"], "--classes of at least 1, got 0"),
         (["signal", "lenet", "--examples", "1"], "--examples of at least 2, got 1"),
+        (["signal", "lenet", "--seed", "-1"], "expected --seed to be greater than or equal to 0, got -1"),
+        (["signal", "lenet", "--device", "tpu"], "a device of this machine that computes in float32, got 'tpu'"),
         (["signal", "lenet", "--skip", "-1"], "--skip of at least 0, got -1"),
         (["signal", "lennet"], "a known model, got 'lennet'; did you mean lenet?"),
         (["signal", "lenet", "--model-options", "widths=3"], "a known option of model lenet, got 'widths'"),

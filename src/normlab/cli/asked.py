@@ -5,7 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
+import cyclopts
 from cyclopts import Parameter
+from pydantic import ValidationError
 
 from normlab.cli.options import parse_options
 from normlab.errors import NormlabError, is_reference
@@ -72,15 +74,11 @@ def subject(model: str, asked: Asked, say: Say) -> Subject:
         raise NormlabError("--examples of at least 2", asked.examples)
     options = parse_options(asked.model_options)
     dataset = _data(asked.data or "digits", asked, say) if asked.batch is None else _random(asked.batch, asked)
-    recipe = Recipe(
-        model=model,
-        model_options=options,
-        data=dataset.name,
-        batch_size=len(dataset.train),
-        seed=asked.seed,
-        device=asked.device,
-        lanes=False,
-    )
+    fields = {"model": model, "model_options": options, "data": dataset.name, "batch_size": len(dataset.train)}
+    try:
+        recipe = Recipe(**fields, seed=asked.seed, device=asked.device, lanes=False)  # type: ignore[arg-type]
+    except ValidationError as error:
+        raise cyclopts.ValidationError from error
     recipe = resolve(recipe)
     dataset, network = prepare(recipe, say, lambda *_: dataset)
     x, y = next(dataset.train.batches(recipe.batch_size))  # type: ignore[misc, arg-type]
