@@ -14,10 +14,10 @@ USUAL = 1e-5
 
 
 class EpsOutweighs(Rule):
-    """A norm divides by sqrt(variance + eps), and eps is there for the case that the variance is 0. Where it is most of
-    the sum, the layer no longer normalizes: it multiplies by about 1 / sqrt(eps), and its output is as small, or
-    as changeable in scale, as its input. An eps of 1e-3, the default of other frameworks, is too large for inputs of a
-    root mean square of 0.01.
+    """A norm divides by sqrt(variance + eps), and eps is there for the case that the variance is 0. Where it is most
+    of the sum, the layer no longer normalizes: it multiplies by about 1 / sqrt(eps), and its output is as small, or
+    as changeable in scale, as its input. An eps of 1e-3, the default of another framework, is too large for inputs
+    whose root mean square is 0.01.
     """
 
     id = "NL509"
