@@ -28,7 +28,7 @@ class HalfPrecision:
     survives_large: bool
     """Whether an example with values up to LARGE gives what it gives in float64, to one part in two."""
     roundings: float
-    """Root mean square error on normal numbers over that of rounding its result once to the dtype; 1 where that loses nothing."""
+    """Root mean square error on normal numbers over that of rounding the result once; 1 where that loses nothing."""
 
 
 def half_precision(norm: nn.Module, shape: tuple[int, ...], dtype: torch.dtype) -> HalfPrecision:
