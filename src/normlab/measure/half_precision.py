@@ -60,7 +60,7 @@ def half_precision(norm: nn.Module, shape: tuple[int, ...], dtype: torch.dtype) 
     return HalfPrecision(
         dtype=dtype,
         survives_zeros=bool(zeros.isfinite().all()),
-        survives_large=_error(large, wanted_large) < 0.5 * _error(torch.zeros_like(large), wanted_large),
+        survives_large=_error(large, wanted_large) <= 0.5 * _error(torch.zeros_like(large), wanted_large),
         roundings=_error(found, wanted) / once if once else 1.0,
     )
 
