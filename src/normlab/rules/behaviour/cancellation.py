@@ -1,4 +1,4 @@
-"""NL312."""
+"""NL311."""
 
 from collections.abc import Iterator
 
@@ -20,7 +20,7 @@ class Cancellation(Rule):
     the variance as E[x^2] - E[x]^2 can even make it negative.
     """
 
-    id = "NL312"
+    id = "NL311"
     severity = "warning"
     title = "a mean so large that the digits of the variance are lost"
     source = "Chan, Golub & LeVeque 1983, section 1; pytorch/pytorch#5410"

@@ -1,4 +1,4 @@
-"""NL310."""
+"""NL309."""
 
 from collections.abc import Iterator
 
@@ -17,7 +17,7 @@ class ConstantChannels(Rule):
     dead: ReLUs that never open, weights of zero, or an input that is blank.
     """
 
-    id = "NL310"
+    id = "NL309"
     severity = "warning"
     title = "most channels are constant over the batch"
     source = "Ioffe & Szegedy 2015, arXiv 1502.03167, algorithm 1; Lu et al. 2019, arXiv 1903.06733 (dying ReLU)"

@@ -1,4 +1,4 @@
-"""NL311."""
+"""NL310."""
 
 from collections.abc import Iterator
 
@@ -22,7 +22,7 @@ class DeadReLU(Rule):
     with beta near zero it cannot: half of the values are above the mean.
     """
 
-    id = "NL311"
+    id = "NL310"
     severity = "warning"
     title = "ReLU channels that never open"
     source = "Lu et al. 2019, arXiv 1903.06733; Ioffe & Szegedy 2015, arXiv 1502.03167, section 3.2"

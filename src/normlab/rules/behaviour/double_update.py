@@ -1,4 +1,4 @@
-"""NL308."""
+"""NL307."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ class DoubleUpdate(Rule):
     set, and than the norms outside of that part do.
     """
 
-    id = "NL308"
+    id = "NL307"
     severity = "warning"
     title = "running statistics that one batch moves twice"
     source = "pytorch/pytorch#96136; torch.utils.checkpoint"

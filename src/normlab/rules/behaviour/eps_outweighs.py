@@ -1,4 +1,4 @@
-"""NL313."""
+"""NL312."""
 
 from collections.abc import Iterator
 
@@ -14,7 +14,7 @@ class EpsOutweighs(Rule):
     comes through, and vanishes from layer to layer.
     """
 
-    id = "NL313"
+    id = "NL312"
     severity = "warning"
     title = "eps is larger than the variance"
     source = "Ioffe & Szegedy 2015, arXiv 1502.03167, algorithm 1"

@@ -1,4 +1,4 @@
-"""NL314."""
+"""NL313."""
 
 from collections.abc import Iterator
 
@@ -17,7 +17,7 @@ class PaddedPositions(Rule):
     output depends on how far it was padded.
     """
 
-    id = "NL314"
+    id = "NL313"
     severity = "warning"
     title = "padding enters the statistics"
     source = "pytorch/pytorch#70529"

@@ -1,4 +1,4 @@
-"""NL315."""
+"""NL314."""
 
 from collections.abc import Iterator
 
@@ -15,7 +15,7 @@ class SequenceLayout(Rule):
     normalized over the examples and features in place of each feature over the examples and positions.
     """
 
-    id = "NL315"
+    id = "NL314"
     severity = "warning"
     title = "positions taken for channels"
     source = "torch.nn.BatchNorm1d, shape; torch.nn.Linear, shape"

@@ -1,4 +1,4 @@
-"""NL309."""
+"""NL308."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ class StatisticsGraph(Rule):
     longer be deep-copied. A layer that somebody wrote by hand must detach what it keeps.
     """
 
-    id = "NL309"
+    id = "NL308"
     severity = "error"
     title = "running statistics that keep every step's graph alive"
     source = (
