@@ -62,6 +62,13 @@ def images(model: nn.Module) -> dict[str, Any]:
     return {"batch": 2 + 3 * torch.randn(8, 4, 3, 3), "train": True}
 
 
+def on_devices(model: nn.Module, devices: int) -> nn.Module:
+    """What a machine with so many would make of it. It is not run as such: a check looks at what is wrapped."""
+    wrapped = nn.DataParallel(model)
+    wrapped.device_ids = list(range(devices))
+    return wrapped
+
+
 CASES: tuple[Case, ...] = (
     Case(
         "NL401",
@@ -93,9 +100,16 @@ CASES: tuple[Case, ...] = (
     ),
     Case(
         "NL405",
-        trips=lambda: nn.Sequential(*(Layer(skip=False) for _ in range(70))),
-        spares=lambda: nn.Sequential(*(Layer(skip=True) for _ in range(70))),
+        trips=lambda: nn.Sequential(*(Layer(skip=False) for _ in range(80))),
+        spares=lambda: nn.Sequential(*(Layer(skip=True) for _ in range(80))),
         paths=("0.norm",),
         given=lambda model: {"batch": torch.randn(64, 16), "train": True},
+    ),
+    Case(
+        "NL406",
+        trips=lambda: on_devices(Detached(False), 8),
+        spares=lambda: on_devices(Detached(False), 4),
+        paths=("",),
+        given=lambda model: {"batch": torch.randn(64, 4, 3, 3)},
     ),
 )

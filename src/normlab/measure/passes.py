@@ -100,7 +100,9 @@ def run(model: nn.Module, batches: Sequence[Batch], *, training: bool, backward:
 
 
 def call(model: nn.Module, batch: Batch) -> Any:
-    """The model of a batch."""
+    """The model of a batch; of a parallel one what it wraps, since its own forward waits for others."""
+    if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        model = model.module
     if isinstance(batch, Mapping):
         return model(**batch)
     return model(*batch) if isinstance(batch, tuple) else model(batch)
@@ -175,10 +177,10 @@ def _hooks(path: str, result: Pass) -> tuple[Callable[..., None], Callable[..., 
         first = next(tensors([*arguments, *keywords.values()]), None)
         seen = None if first is None else summary(first)
         running.append(Use(path, module, seen, module.training, recomputed=_in_backward()))
+        result.uses.append(running[-1])  # here, since a recomputation ends within the last layer that it needs
 
     def after(module: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
         use = running.pop()
-        result.uses.append(use)
         first = next(tensors(output), None)
         if first is None:
             return

@@ -7,6 +7,9 @@ from normlab.measure.norms import Norm
 from normlab.rules.behaviour.constant_channels import ENOUGH
 from normlab.rules.rule import Found, Rule
 
+OUTWEIGHS = 10
+"""Times the variance: outputs then have a standard deviation below 0.3. Published networks start at 1 or 2 at most."""
+
 
 class EpsOutweighs(Rule):
     """The output of batch norm has variance var / (var + eps): 1 as long as eps is small beside the variance. Where
@@ -16,7 +19,7 @@ class EpsOutweighs(Rule):
 
     id = "NL312"
     severity = "warning"
-    title = "eps is larger than the variance"
+    title = "eps is far larger than the variance"
     source = "Ioffe & Szegedy 2015, arXiv 1502.03167, algorithm 1"
     remedy = "larger initial weights before it, inputs of a larger scale, or a smaller eps: normlab.surgery.adjust"
 
@@ -26,7 +29,7 @@ class EpsOutweighs(Rule):
             eps = batch_norms[path].eps
             if eps is None or batch.values < ENOUGH or not len(varying):
                 continue
-            if (median := varying.median().item()) < eps:
+            if (median := varying.median().item()) * OUTWEIGHS < eps:
                 yield (
                     path,
                     f"eps is {eps:g}, the median variance of its input channels {median:.2g}: outputs have "

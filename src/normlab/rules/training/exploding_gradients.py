@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 from normlab.rules.rule import Found, Rule
 
-FACTOR = 1e4
-"""Between the last and the first norm. Residual networks have about 10, plain ones of 20 layers about 100."""
+FACTOR = 1e5
+"""Between the first norm and the last: 60 plain layers. Published networks with random weights stay below 2e4."""
 
 
 class ExplodingGradients(Rule):
