@@ -81,7 +81,7 @@ CASES: tuple[Case, ...] = (
         "NL402",
         trips=lambda: Optimized({"0": 0.1, "1": 0.1}),
         spares=lambda: Optimized({"0": 0.1, "1": 0.0}),
-        paths=("1",),
+        paths=("",),
         given=optimizer,
     ),
     Case(

@@ -8,7 +8,7 @@ from normlab.rules.behaviour.constant_channels import ENOUGH
 from normlab.rules.rule import Found, Rule
 
 OUTWEIGHS = 10
-"""Times the variance: outputs then have a standard deviation below 0.3. Published networks start at 1 or 2 at most."""
+"""Times the variance: outputs then have a standard deviation below 0.3. Published networks start at 2 at most."""
 
 
 class EpsOutweighs(Rule):

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+from torch import nn
+
 from normlab.measure.norms import Norm
 from normlab.measure.running import remembered
 from normlab.rules.rule import Found, Rule
@@ -9,6 +11,9 @@ from normlab.surgery.find import BatchNorm
 
 YOUNG = 0.05
 """Of the start: as much as momentum 0.1 leaves after 29 batches."""
+
+PATIENCE = 100
+"""Batches, before which a model in train mode is only just being trained."""
 
 
 class YoungStatistics(Rule):
@@ -23,14 +28,17 @@ class YoungStatistics(Rule):
     remedy = "train on, take a larger momentum, or normlab.surgery.recalibrate(model, batches)"
     study = "averages"
 
-    def check(self, batch_norms: dict[str, Norm]) -> Iterator[Found]:
+    def check(self, model: nn.Module, batch_norms: dict[str, Norm]) -> Iterator[Found]:
         for path, each in batch_norms.items():
             norm = each.module
             if not isinstance(norm, BatchNorm) or not norm.momentum:
                 continue  # a momentum of 0 holds on to what it has on purpose
+            batches = int(norm.num_batches_tracked or 0)
+            if model.training and batches < PATIENCE:
+                continue
             if (share := remembered(norm)) > YOUNG:
                 yield (
                     path,
-                    f"after {int(norm.num_batches_tracked or 0)} batches with momentum {norm.momentum:g} a share of "
+                    f"after {batches} batches with momentum {norm.momentum:g} a share of "
                     f"{share:.2g} of its running statistics is their start; below {YOUNG:g} is expected",
                 )

@@ -22,12 +22,20 @@ class BatchNormDecay(Rule):
     remedy = "build the optimizer of normlab.surgery.param_groups(model, weight_decay)"
 
     def check(self, optimized: dict[Tensor, dict[str, Any]], batch_norms: dict[str, Norm]) -> Iterator[Found]:
-        for path, norm in batch_norms.items():
-            decays = {
-                name: decay
-                for name, parameter in (("gamma", norm.weight), ("beta", norm.bias))
-                if parameter is not None and parameter.requires_grad
-                if (decay := optimized.get(parameter, {}).get("weight_decay", 0))
-            }
-            if decays:
-                yield path, f"weight decay of {max(decays.values()):g} on {' and '.join(decays)}; 0 is usual"
+        decayed = {
+            path: max(decays)
+            for path, norm in batch_norms.items()
+            if (decays := [decay for each in (norm.weight, norm.bias) if (decay := _decay(each, optimized))])
+        }
+        if decayed:
+            yield (
+                "",
+                f"{len(decayed)} of {len(batch_norms)} batch norms are under a weight decay of up to "
+                f"{max(decayed.values()):g}, {next(iter(decayed))} first; 0 is usual",
+            )
+
+
+def _decay(parameter: Tensor | None, optimized: dict[Tensor, dict[str, Any]]) -> float:
+    if parameter is None or not parameter.requires_grad:
+        return 0.0
+    return float(optimized.get(parameter, {}).get("weight_decay", 0))
