@@ -123,6 +123,13 @@ class Transposed(nn.Module):
         return torch.relu(self.norm(x.transpose(1, 2)).transpose(1, 2) if self.right else self.norm(x))
 
 
+def dropping(share: float) -> nn.Module:
+    """Dropout, and one layer on a norm."""
+    return nn.Sequential(
+        nn.ReLU(), nn.Dropout(share), nn.Linear(32, 4, bias=False), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 2)
+    )
+
+
 def images(model: nn.Module) -> dict[str, Tensor]:
     return {"batch": drawn(8, 4, 3, 3)}
 
@@ -224,5 +231,12 @@ CASES: tuple[Case, ...] = (
         spares=lambda: Transposed(True),
         paths=("norm",),
         given=lambda model: {"batch": drawn(8, 5, 3)},
+    ),
+    Case(
+        "NL315",
+        trips=lambda: dropping(0.6),
+        spares=lambda: dropping(0.2),
+        paths=("3",),
+        given=lambda model: {"batch": torch.randn(64, 32)},
     ),
 )
