@@ -22,4 +22,7 @@ def test_nothing_is_remembered_where_nothing_was_counted():
     assert remembered(nn.BatchNorm1d(1)) == 0
     assert remembered(nn.BatchNorm1d(1, momentum=None)) == 0
     assert remembered(nn.BatchNorm1d(1, track_running_stats=False)) == 0
+    frozen = nn.BatchNorm1d(1, momentum=0.0)
+    frozen(torch.ones(2, 1))
+    assert remembered(frozen) == 0
     assert not untrained(nn.BatchNorm1d(1, track_running_stats=False))

@@ -9,11 +9,14 @@ from normlab.surgery.find import BatchNorm
 
 
 def remembered(norm: BatchNorm) -> float:
-    """The share (1 - m)^t of the start, mean 0 and variance 1; 0 where no batch has been counted."""
-    batches = 0 if norm.num_batches_tracked is None else int(norm.num_batches_tracked)
-    if batches == 0 or norm.momentum is None:
+    """The share (1 - m)^t of the start, mean 0 and variance 1.
+
+    0 where no batch has been counted, and at momentum 0, which says nothing of where the statistics are from.
+    """
+    batches = norm.num_batches_tracked
+    if batches is None or batches.is_meta or batches == 0 or not norm.momentum:
         return 0.0
-    return float((1 - norm.momentum) ** batches)
+    return float((1 - norm.momentum) ** int(batches))
 
 
 def untrained(norm: BatchNorm) -> bool:

@@ -23,14 +23,15 @@ class Cancellation(Rule):
     id = "NL311"
     severity = "warning"
     title = "a mean so large that the digits of the variance are lost"
-    source = "Chan, Golub & LeVeque 1983, section 1; pytorch/pytorch#5410"
+    source = "Chan, Golub & LeVeque 1983, section 1; github.com/pytorch/pytorch/issues/5410"
     remedy = "center the input of the network, or remove a large constant bias before this norm"
 
     def check(self, batch_inputs: dict[str, Moments], batch_norms: dict[str, Norm]) -> Iterator[Found]:
         for path, batch in batch_inputs.items():
-            # Values within eps come out near 0 whatever their digits are.
-            ratio = (batch.mean.abs() / (batch.var + (batch_norms[path].eps or 0)).sqrt()).max().item()
-            if batch.dtype == torch.float32 and ratio > LARGE:
+            # Deviations below eps come out near 0 whatever their digits are.
+            matters = batch.var > max(batch_norms[path].eps or 0.0, torch.finfo(batch.dtype).tiny)
+            ratios = batch.mean.abs()[matters] / batch.var[matters].sqrt()
+            if batch.dtype == torch.float32 and len(ratios) and (ratio := ratios.max().item()) > LARGE:
                 yield (
                     path,
                     f"the mean of a channel is {ratio:.3g} times its standard deviation; below {LARGE:g} is expected",

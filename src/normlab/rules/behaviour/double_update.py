@@ -19,7 +19,7 @@ class DoubleUpdate(Rule):
     id = "NL307"
     severity = "warning"
     title = "running statistics that one batch moves twice"
-    source = "pytorch/pytorch#96136; torch.utils.checkpoint"
+    source = "github.com/pytorch/pytorch/issues/96136; torch.utils.checkpoint"
     remedy = "normlab.surgery.checkpoint_safe()(model)"
 
     def check(self, backward: Pass, batch_norms: dict[str, Norm]) -> Iterator[Found]:
@@ -34,6 +34,6 @@ class DoubleUpdate(Rule):
             if moves > forwards[path]:
                 yield (
                     path,
-                    f"its running statistics moved {moves} times in {forwards[path]} forward pass(es): the backward "
-                    "pass ran it again",
+                    f"{moves} updates of its running statistics for {forwards[path]} forward calls: the backward "
+                    "pass calls it again",
                 )

@@ -9,7 +9,7 @@ from normlab.rules.rule import Found, Rule
 from normlab.surgery.find import BatchNorm
 
 FITS = 0.01
-"""Rounding, and the eps that a layer may have in another place, stay below it, in half precision too."""
+"""Standard deviations; rounding stays below it, in half precision too."""
 DIFFERS = 0.1
 """From here on the other statistics are told apart from these."""
 

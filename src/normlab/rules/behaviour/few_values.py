@@ -25,9 +25,5 @@ class FewValues(Rule):
     def check(self, batch_uses: dict[str, list[Use]]) -> Iterator[Found]:
         for path, uses in batch_uses.items():
             shapes = [use.input.shape for use in uses if use.input and len(use.input.shape) > 1]
-            if shapes and (values := min(map(values_per_channel, shapes))) < FEW:
-                yield (
-                    path,
-                    f"{values} values per channel give its statistics (input {min(shapes, key=values_per_channel)}); "
-                    f"at least {FEW} are expected",
-                )
+            if shapes and (values := values_per_channel(smallest := min(shapes, key=values_per_channel))) < FEW:
+                yield path, f"{values} values per channel, of an input {smallest}; at least {FEW} are expected"

@@ -16,7 +16,7 @@ class OneValue(Rule):
     id = "NL302"
     severity = "error"
     title = "one value per channel: this batch cannot be trained on"
-    source = "pytorch/pytorch#4534; Chen et al. 2017, arXiv 1706.05587, section 3.3 (image-level features)"
+    source = "github.com/pytorch/pytorch/issues/4534; Chen et al. 2017, arXiv 1706.05587, section 3.3"
     remedy = "larger batches, drop_last=True in the DataLoader, or group norm: normlab.surgery.swap('batch', 'group')"
 
     def check(self, tried: Pass, evaluation: Pass, batch_norms: dict[str, Norm]) -> Iterator[Found]:

@@ -20,7 +20,7 @@ class PaddedPositions(Rule):
     id = "NL313"
     severity = "warning"
     title = "padding enters the statistics"
-    source = "pytorch/pytorch#70529"
+    source = "github.com/pytorch/pytorch/issues/70529"
     remedy = "normlab.nn.BatchNorm1d takes a mask: norm(x, mask), True where an element counts"
 
     def check(self, batch_uses: dict[str, list[Use]]) -> Iterator[Found]:

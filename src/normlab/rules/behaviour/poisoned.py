@@ -15,7 +15,7 @@ class Poisoned(Rule):
     id = "NL306"
     severity = "error"
     title = "inf or NaN reaches a batch norm"
-    source = "pytorch/pytorch#90342"
+    source = "github.com/pytorch/pytorch/issues/90342"
     remedy = "look at the layer named; normlab.nn.BatchNorm2d leaves its buffers as they are on such a batch"
 
     def check(self, training: Pass, batch_norms: dict[str, Norm]) -> Iterator[Found]:
@@ -24,9 +24,9 @@ class Poisoned(Rule):
             broken = use.input is not None and not use.input.finite
             if broken and use.path in batch_norms:
                 origin = (
-                    f"{culprit}, whose own input is finite" if culprit else "what no layer gave: the batch, or code"
+                    f"{culprit} made it of finite numbers" if culprit else "the batch, or code around layers, has it"
                 )
-                yield use.path, f"its input holds inf or NaN in train mode, first from {origin}"
+                yield use.path, f"its input holds inf or NaN in train mode: {origin}"
                 return  # the ones behind it follow from this one
             if culprit is None and use.output is not None and not use.output.finite and not broken:
                 culprit = use.path

@@ -10,9 +10,9 @@ from normlab.rules.rule import Found, Rule
 from normlab.surgery.find import BatchNorm
 
 SHIFT = 3.0
-"""Standard deviations of the batch. A batch of few or other images is within about one."""
+"""Standard deviations of the batch. Noise in place of digits is within 0.5 in a trained ResNet-8, four digits in 0.1."""
 SCALE = 8.0
-"""Factor of the standard deviation; noise in place of images is within about two or three."""
+"""Factor of the standard deviation. There noise is within 2.9."""
 ENOUGH = 8
 """Values per channel, below which a batch does not tell."""
 
@@ -28,7 +28,7 @@ class StaleStatistics(Rule):
     id = "NL304"
     severity = "warning"
     title = "running statistics far from those of the batch"
-    source = "Wu & Johnson 2021, arXiv 2105.07576, section 3; pytorch/pytorch#5406"
+    source = "Wu & Johnson 2021, arXiv 2105.07576, section 3; github.com/pytorch/pytorch/issues/5406"
     remedy = "normlab.surgery.recalibrate(model, batches) recomputes them from training data"
     study = "averages"
 

@@ -15,9 +15,7 @@ class StatisticsGraph(Rule):
     id = "NL308"
     severity = "error"
     title = "running statistics that keep every step's graph alive"
-    source = (
-        "Dive into Deep Learning, batch normalization (why batch_norm returns moving_mean.data); d2l-ai/d2l-en#1342"
-    )
+    source = "d2l.ai, batch normalization: moving_mean.data; github.com/d2l-ai/d2l-en/issues/1342"
     remedy = "keep statistic.detach(), or take normlab.nn.BatchNorm2d, whose statistics carry no graph"
     study = "returned_statistics"
 

@@ -31,12 +31,10 @@ class YoungStatistics(Rule):
     def check(self, model: nn.Module, batch_norms: dict[str, Norm]) -> Iterator[Found]:
         for path, each in batch_norms.items():
             norm = each.module
-            if not isinstance(norm, BatchNorm) or not norm.momentum:
-                continue  # a momentum of 0 holds on to what it has on purpose
-            batches = int(norm.num_batches_tracked or 0)
-            if model.training and batches < PATIENCE:
+            if not isinstance(norm, BatchNorm) or (share := remembered(norm)) <= YOUNG:
                 continue
-            if (share := remembered(norm)) > YOUNG:
+            batches = int(norm.num_batches_tracked or 0)
+            if batches >= PATIENCE or not model.training:
                 yield (
                     path,
                     f"after {batches} batches with momentum {norm.momentum:g} a share of "
