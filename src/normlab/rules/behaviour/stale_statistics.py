@@ -10,7 +10,7 @@ from normlab.rules.rule import Found, Rule
 from normlab.surgery.find import BatchNorm
 
 SHIFT = 3.0
-"""Standard deviations of the batch. Noise in place of digits is within 0.5 in a trained ResNet-8, four digits in 0.1."""
+"""Standard deviations of the batch. Noise in place of digits stays within 0.5 in a trained ResNet-8."""
 SCALE = 8.0
 """Factor of the standard deviation. There noise is within 2.9."""
 ENOUGH = 8
