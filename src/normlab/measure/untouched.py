@@ -36,7 +36,7 @@ def untouched(model: nn.Module) -> Iterator[None]:
             _put_back(module, held)
         with torch.no_grad():
             for key, value in tensors.items():
-                if not torch.equal(value, copies[key]):  # or NaN, which equals nothing
+                if not value.is_meta and not torch.equal(value, copies[key]):  # or NaN, which equals nothing
                     value.detach().copy_(copies[key])
         for leaf, gradient, need in zip(leaves, gradients, needed, strict=True):
             leaf.requires_grad_(need)
