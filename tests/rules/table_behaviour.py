@@ -189,6 +189,7 @@ CASES: tuple[Case, ...] = (
         spares=lambda: HandWritten(detach=True),
         paths=("norm",),
         given=lambda model: {**images(model), "train": True},
+        also=("NL215",),  # the chapter's attribute is no buffer
     ),
     Case(
         "NL309",

@@ -1,13 +1,14 @@
 """NL307."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from torch import Tensor
 
 from normlab.measure.norms import Norm
 from normlab.measure.passes import Pass
 from normlab.rules.rule import Found, Rule
+from normlab.surgery import Surgery, checkpoint_safe
 
 
 class DoubleUpdate(Rule):
@@ -37,3 +38,6 @@ class DoubleUpdate(Rule):
                     f"{moves} updates of its running statistics for {forwards[path]} forward calls: the backward "
                     "pass calls it again",
                 )
+
+    def mend(self, paths: Sequence[str]) -> Surgery:
+        return checkpoint_safe()

@@ -17,7 +17,7 @@ class StatisticsGraph(Rule):
     title = "running statistics that keep every step's graph alive"
     source = "d2l.ai, batch normalization: moving_mean.data; github.com/d2l-ai/d2l-en/issues/1342"
     remedy = "keep statistic.detach(), or take normlab.nn.BatchNorm2d, whose statistics carry no graph"
-    study = "returned_statistics"
+    study = "returned-statistics"
 
     def check(self, backward: Pass) -> Iterator[Found]:
         for path, held in backward.held.items():
