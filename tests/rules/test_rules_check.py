@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from normlab import check
 from normlab.errors import NormlabError
-from normlab.measure.untouched import untouched
+from normlab.surgery.untouched import untouched
 
 
 def small() -> nn.Module:

@@ -8,10 +8,10 @@ from torch.optim import Optimizer
 
 from normlab.errors import NormlabError
 from normlab.measure.passes import Batch
-from normlab.measure.untouched import untouched
 from normlab.rules.diagnosis import Diagnosis, Finding
 from normlab.rules.facts import Facts, Given, Unknown
 from normlab.rules.rule import all_rules, chosen, reasoned
+from normlab.surgery.untouched import untouched
 
 _SEVERITIES = ("error", "warning", "note")
 

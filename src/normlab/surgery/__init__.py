@@ -11,6 +11,7 @@ from normlab.surgery.bias import add_bias, remove_bias
 from normlab.surgery.changes import Changes, Surgery
 from normlab.surgery.checkpoint_safe import checkpoint_safe
 from normlab.surgery.dropout import dropout
+from normlab.surgery.fold import fold
 from normlab.surgery.freeze import freeze
 from normlab.surgery.keep import keep
 from normlab.surgery.lanes_step import LanesStep, lanes_step
@@ -27,8 +28,8 @@ from normlab.surgery.unfreeze import unfreeze
 _BY_NAME: dict[str, type[Surgery]] = {
     each.__name__: each
     for each in (
-        *(adapt, add_bias, adjust, checkpoint_safe, dropout, freeze, keep, remove_bias, reorder, scale_init, swap),
-        unfreeze,
+        *(adapt, add_bias, adjust, checkpoint_safe, dropout, fold, freeze, keep, remove_bias, reorder, scale_init),
+        *(swap, unfreeze),
     )
 }
 
@@ -43,6 +44,7 @@ __all__ = [
     "checkpoint_safe",
     "dropout",
     "evaluating",
+    "fold",
     "freeze",
     "from_plain",
     "keep",

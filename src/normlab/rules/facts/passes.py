@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from torch import nn
 
 from normlab.measure.passes import Batch, Pass, run
-from normlab.measure.untouched import untouched
 from normlab.rules.facts import Unknown
 from normlab.surgery.find import is_shapeless
+from normlab.surgery.untouched import untouched
 
 
 def given_batches(model: nn.Module, batches: Sequence[Batch]) -> Sequence[Batch]:
