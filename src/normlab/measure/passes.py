@@ -33,8 +33,6 @@ class Summary:
     """(C,) over all dimensions but the second, in float64; None for integers and fewer than two dimensions."""
     var: Tensor | None
     """(C,), biased, as the mean."""
-    zeros: Tensor | None
-    """(C,) the share of exact zeros, as the mean."""
     tail: Tensor | None
     """(N,) how many last positions of (N, C, L) are exactly zero in every channel, as padding is; else None."""
 
@@ -52,8 +50,10 @@ class Use:
     recomputed: bool
     """Whether the backward pass called it, as it does under activation checkpointing."""
     output: Summary | None = None
+    reached: bool = False
+    """Whether a gradient came back to its output."""
     gradient: Summary | None = None
-    """Of the loss by its output, where there was a backward pass that reached it."""
+    """Of the loss by its output, where that was reached and it is a norm."""
 
 
 @dataclasses.dataclass
@@ -125,18 +125,17 @@ def summary(x: Tensor) -> Summary:
     x = x.detach()
     floating = x.is_floating_point() and x.numel() > 0
     by_channel = floating and x.dim() >= 2
-    largest = x.abs().amax().item() if floating else 0.0
+    largest = max(abs(each.item()) for each in x.aminmax()) if floating else 0.0
     finite = largest < float("inf")  # NaN is not
-    mean = var = zeros = tail = None
+    mean = var = tail = None
     if by_channel:
         count, mean, squares = (each.double() for each in moments(x, None))
         var = squares / count
-        zeros = (x == 0).double().mean([dim for dim in range(x.dim()) if dim != 1])
     if by_channel and x.dim() == 3:
         tail = (x == 0).all(1).flip(1).long().cumprod(1).sum(1)
     if floating and not finite:
         largest = x[x.isfinite()].abs().max().item() if bool(x.isfinite().any()) else 0.0
-    return Summary(tuple(x.shape), x.dtype, _layout(x), finite, largest, mean, var, zeros, tail)
+    return Summary(tuple(x.shape), x.dtype, _layout(x), finite, largest, mean, var, tail)
 
 
 @contextlib.contextmanager
@@ -157,10 +156,10 @@ def _mode(model: nn.Module, training: bool) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _watched(model: nn.Module, result: Pass) -> Iterator[None]:
-    handles = []
+    handles, latest = [], _Latest()
     for path, module in model.named_modules():
         if not any(module.children()) or family_of(module) is not None:
-            before, after = _hooks(path, result)
+            before, after = _hooks(path, result, latest)
             handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
             handles.append(module.register_forward_hook(after))
     try:
@@ -170,23 +169,43 @@ def _watched(model: nn.Module, result: Pass) -> Iterator[None]:
             handle.remove()
 
 
-def _hooks(path: str, result: Pass) -> tuple[Callable[..., None], Callable[..., None]]:
+class _Latest:
+    """The summary of a tensor that one layer gives and the next takes, made once."""
+
+    def __init__(self) -> None:
+        self._tensor: Tensor | None = None
+        self._version = 0
+        self._summary: Summary | None = None
+
+    def of(self, x: Tensor | None) -> Summary | None:
+        """That of x, as it is now: an in-place layer may have written into it meanwhile."""
+        if x is None:
+            return None
+        if x is not self._tensor or x._version != self._version or self._summary is None:
+            self._tensor, self._version, self._summary = x, x._version, summary(x)
+        return self._summary
+
+
+def _hooks(path: str, result: Pass, latest: _Latest) -> tuple[Callable[..., None], Callable[..., None]]:
     running: list[Use] = []
 
     def before(module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
         first = next(tensors([*arguments, *keywords.values()]), None)
-        seen = None if first is None else summary(first)
-        running.append(Use(path, module, seen, module.training, recomputed=_in_backward()))
+        running.append(Use(path, module, latest.of(first), module.training, recomputed=_in_backward()))
         result.uses.append(running[-1])  # here, since a recomputation ends within the last layer that it needs
 
     def after(module: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
         use = running.pop()
         first = next(tensors(output), None)
-        if first is None:
-            return
-        use.output = summary(first)
-        if first.requires_grad:
-            first.register_hook(lambda gradient: setattr(use, "gradient", summary(gradient)))
+        use.output = latest.of(first)
+
+        def back(gradient: Tensor) -> None:
+            use.reached = True
+            if family_of(module) is not None:
+                use.gradient = summary(gradient)
+
+        if first is not None and first.requires_grad:
+            first.register_hook(back)
 
     return before, after
 

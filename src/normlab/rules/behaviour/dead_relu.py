@@ -32,10 +32,10 @@ class DeadReLU(Rule):
         told = set()
         for use in training.uses:
             y = use.output
-            if not isinstance(use.module, nn.ReLU | nn.ReLU6) or y is None or y.zeros is None or use.path in told:
+            if not isinstance(use.module, nn.ReLU | nn.ReLU6) or y is None or y.mean is None or use.path in told:
                 continue
-            channels = len(y.zeros)
-            share = (y.zeros == 1).double().mean().item()
+            channels = len(y.mean)
+            share = (y.mean == 0).double().mean().item()  # nothing in it is negative
             if channels >= CHANNELS and values_per_channel(y.shape) >= ENOUGH and share >= SHARE:
                 told.add(use.path)
                 yield use.path, f"{share:.0%} of its {channels} channels are zero for the whole batch"

@@ -21,7 +21,7 @@ class NoGradient(Rule):
     remedy = "look for detach(), .data, no_grad() or an unused branch behind it; freeze what is not to be trained"
 
     def check(self, backward: Pass, norms: dict[str, Norm]) -> Iterator[Found]:
-        reached = {use.path for use in backward.uses if use.gradient is not None}
+        reached = {use.path for use in backward.uses if use.reached}
         if not reached:
             raise Unknown("no gradient comes back to any layer")
         for path in dict.fromkeys(use.path for use in backward.uses):
