@@ -9,6 +9,7 @@ from normlab.errors import NormlabError, make_named, to_named
 from normlab.measure.affine import affine
 from normlab.measure.bias_gradient import bias_gradient
 from normlab.measure.curvature import curvature
+from normlab.measure.equivalent_rates import equivalent_rates
 from normlab.measure.fit import fit
 from normlab.measure.optimizer_equation import optimizer_equation
 from normlab.measure.percentiles import percentiles
@@ -25,6 +26,7 @@ PROBES: dict[str, Callable[..., Probe]] = {
         affine,
         bias_gradient,
         curvature,
+        equivalent_rates,
         fit,
         optimizer_equation,
         percentiles,
@@ -42,6 +44,7 @@ __all__ = [
     "affine",
     "bias_gradient",
     "curvature",
+    "equivalent_rates",
     "fit",
     "from_plain",
     "optimizer_equation",
