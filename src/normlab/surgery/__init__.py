@@ -16,12 +16,14 @@ from normlab.surgery.modes import evaluating
 from normlab.surgery.recalibrate import recalibrate
 from normlab.surgery.reorder import reorder
 from normlab.surgery.scale_init import scale_init
+from normlab.surgery.stretch import stretch
 from normlab.surgery.swap import swap
 from normlab.surgery.synchronize import synchronize
 from normlab.surgery.to_lanes import to_lanes
 
 _BY_NAME: dict[str, type[Surgery]] = {
-    each.__name__: each for each in (add_bias, adjust, dropout, freeze, keep, remove_bias, reorder, scale_init, swap)
+    each.__name__: each
+    for each in (add_bias, adjust, dropout, freeze, keep, remove_bias, reorder, scale_init, stretch, swap)
 }
 
 __all__ = [
@@ -40,6 +42,7 @@ __all__ = [
     "remove_bias",
     "reorder",
     "scale_init",
+    "stretch",
     "swap",
     "synchronize",
     "to_lanes",
