@@ -9,7 +9,7 @@ import pytest
 import vl_convert
 
 from normlab import measure, studies
-from normlab.lab import Size
+from normlab.lab import Arm, Size
 from normlab.lab.ask import ask, rehearse
 from normlab.lab.run import Watcher, run
 from normlab.report.thread import THREAD
@@ -27,15 +27,19 @@ TINY = {"train_examples": 60, "epochs": 1, "batch_size": 20, "precise_examples":
 # What a study needs more of, lest it has nothing to draw.
 MORE = {
     "convergence": {"train_examples": 60, "batch_size": 60, "epochs": 12},
+    "precise-bn": {"batch_size": 3},
     "returned-statistics": {"train_examples": 40},
     "transforms": {"train_examples": 20},
 }
+# Arms whose probe takes its time.
+SHORTER = {"weight-decay": {"BN": Arm(probes=(measure.to_plain(measure.equivalent_rates(every=0, steps=20)),))}}
 SEEDS = 2
 
 
 def tiny(name, arms=()):
     """The study, or some of its arms, asked of 60 digits."""
     study = studies.find(name)
+    study = dataclasses.replace(study, arms={**study.arms, **SHORTER.get(name, {})})
     small = dataclasses.replace(study, sizes={"quick": Size(SEEDS, TINY | MORE.get(name, {}), arms)})
     of_mlp = all(
         recipe.get("model", study.recipe.model) == "mlp" for recipe in (arm.changes for arm in study.arms.values())

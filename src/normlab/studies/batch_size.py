@@ -31,6 +31,17 @@ def lost(measure: str) -> interaction:
     return interaction(measure, bn, small_bn, gn, small_gn, 0.02)
 
 
+own = dataclasses.replace(
+    over_readings(
+        "batch's own",
+        "training accuracy at the last reading, under the statistics of the 1,000 examples asked",
+        "under_statistics",
+        "batch",
+        lambda readings: readings[-1],
+    ),
+    percent=True,
+)
+
 STUDY = Study(
     question="Does batch normalization suffer from small batches, where group normalization does not?",
     claim="From batches of 32 to batches of 2 it loses at least two points of accuracy more than group norm does.",
@@ -46,17 +57,7 @@ STUDY = Study(
         for norm, surgeries in NORMS.items()
         for batch_size in BATCHES
     },
-    measures=(
-        running_accuracy,
-        accuracy,
-        over_readings(
-            "batch's own",
-            "training accuracy at the last reading, statistics of the 1,000 examples that are asked",
-            "under_statistics",
-            "batch",
-            lambda readings: readings[-1],
-        ),
-    ),
+    measures=(running_accuracy, accuracy, own),
     rules=(lost("running accuracy"),),
     beside=(lost("accuracy"), lost("batch's own")),
     answers={
@@ -75,6 +76,8 @@ STUDY = Study(
         "norm leaves no more than which is the larger, and so does group norm with two units in a group.",
         "The rate is in proportion to the batch, and every arm sees as many examples: a small batch takes more, and "
         "smaller, steps. The source has momentum and 100 epochs of ImageNet.",
+        "Here two images have 1,152 and 128 values a channel at the norms, and are much alike; the source's last layers "
+        "have 98, of photographs.",
         "Quick asks about the ends, batches of 2 and 32, after 8,000 images.",
     ),
 )
