@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from normlab import functional, nn, surgery, testing, train
     from normlab.errors import NormlabError
     from normlab.notebook import study
-    from normlab.rules import check
+    from normlab.rules.check import check
     from normlab.store import Recipe, Record, Runs
     from normlab.surgery.to_lanes import to_lanes
 

@@ -7,7 +7,20 @@ import pytest
 import normlab as package
 
 COMMANDS = {
-    (): ("train", "study", "compare", "explain", "laws", "bench", "data", "runs", "doctor", "--version", "--debug"),
+    (): (
+        "train",
+        "study",
+        "compare",
+        "check",
+        "explain",
+        "laws",
+        "bench",
+        "data",
+        "runs",
+        "doctor",
+        "--version",
+        "--debug",
+    ),
     ("train",): (
         "torchrun",
         "--shares",
@@ -26,7 +39,8 @@ COMMANDS = {
     ("study", "run"): ("--size", "--seeds", "--workers", "--dry-run", "--report", "--json", "--norm"),
     ("bench",): ("train", "kernels"),
     ("bench", "train"): ("lenet-relu", "--peers", "--threads", "--rounds", "--steps", "--seconds-to", "--json"),
-    ("explain",): ("covariance", "--output"),
+    ("check",): ("--weights", "--batch", "--data", "--select", "--ignore", "--format", "--train"),
+    ("explain",): ("covariance", "NL101", "--rules", "--output"),
     ("laws",): ("batch", "--kind", "--dim", "--json"),
     ("data",): ("fashion-mnist", "--json"),
     ("doctor",): ("--json",),
@@ -95,7 +109,7 @@ sys.stdout = out
 loaded("all of it")
 """
     commands = ["--help", "--version", *(f"{' '.join(each)} --help" for each in COMMANDS), "runs list", "runs export"]
-    commands += ["explain", "explain momentum"]
+    commands += ["explain", "explain momentum", "explain NL101"]
     done = subprocess.run([sys.executable, "-c", code, *commands], capture_output=True, text=True, timeout=60)
     assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
 

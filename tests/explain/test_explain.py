@@ -12,7 +12,7 @@ import torch
 
 from normlab.cli import main
 from normlab.errors import NormlabError
-from normlab.explain import picture, topics
+from normlab.explain import picture, rules, topics
 from normlab.explain.page import family_page
 from normlab.explain.prose import parse
 from normlab.nn import make_norm, norm_names
@@ -169,7 +169,7 @@ def told(capsys, *arguments, code=0):
 
 def test_bare_it_lists_every_topic(capsys):
     listed = re.findall(r"^  (\S+) ", told(capsys), re.MULTILINE)
-    assert listed == [*(name for name in NORMS if name not in WORDS), *WORDS]
+    assert listed == [*(name for name in NORMS if name not in WORDS), *WORDS, *rules.rules()]
 
 
 @pytest.mark.parametrize("name", TOPICS)
@@ -192,7 +192,7 @@ def test_a_topic_of_several_words(capsys):
     ("arguments", "message"),
     [
         (["whitning"], "expected a known topic, got 'whitning'; did you mean whitening?"),
-        (["momentum", "--output", "x.md"], "expected a topic or --output, got both"),
+        (["momentum", "--output", "x.md"], "expected a topic, --rules or --output, got a topic and one of these"),
     ],
 )
 def test_mistakes_are_named(arguments, message, capsys):

@@ -15,6 +15,7 @@ from normlab.surgery import (
     Changes,
     add_bias,
     dropout,
+    fold,
     freeze,
     from_plain,
     keep,
@@ -102,6 +103,7 @@ SURGERIES = [
     remove_bias(),
     add_bias(),
     keep((0,)),
+    fold(),
     freeze("gamma"),
     freeze("affine"),
     freeze("averages"),
@@ -201,6 +203,71 @@ def test_remove_bias_says_why_it_left_a_layer():
     assert remove_bias()(late).left == {"2": "a ReLU feeds it"}
 
 
+class Parts(nn.Module):
+    """One convolution in two parts, traced apart since control flow depends on data."""
+
+    def __init__(self):
+        super().__init__()
+        conv = nn.Conv2d(3, 3, 1)
+        self.one, self.two = (nn.Sequential(conv, nn.BatchNorm2d(3)) for _ in range(2))
+
+    def forward(self, x):
+        return self.one(x) if x.sum() > 0 else self.two(x)
+
+
+class Clipped(nn.BatchNorm2d):
+    def forward(self, x):
+        return super().forward(x.relu())
+
+
+def hooked():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    model[0].register_forward_hook(lambda module, inputs, output: output.relu())
+    return model
+
+
+NOT_EXACT = {
+    "points": (lambda: nn.Sequential(nn.Linear(9, 4), nn.BatchNorm1d(3)), (8, 3, 9), "channels are not those of 0"),
+    "parts": (Parts, COLORED, "used more than once"),
+    "class of its own": (lambda: nn.Sequential(nn.Conv2d(3, 4, 3), Clipped(4)), COLORED, "Clipped has a forward"),
+    "hook": (hooked, COLORED, "0 has a hook"),
+    "domains": (
+        lambda: nn.Sequential(nn.Conv2d(3, 4, 3), ours.DomainBatchNorm2d(4)), COLORED, "no layer feeds it directly",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NOT_EXACT)
+def test_remove_bias_leaves_every_bias_whose_absence_would_be_seen(name):
+    make, shape, reason = NOT_EXACT[name]
+    model, x = make(), torch.randn(shape)
+    biases = [path for path, _ in model.named_parameters() if path.endswith("bias")]
+    model(x)
+    expected = model.eval()(x)
+    changes = remove_bias()(model)
+    assert not changes
+    assert all(reason in left for left in changes.left.values())
+    assert [path for path, _ in model.named_parameters() if path.endswith("bias")] == biases
+    assert torch.equal(model(x), expected)
+
+
+def test_a_layer_that_waits_for_its_first_batch_is_left():
+    model = nn.Sequential(nn.LazyConv2d(4, 3), nn.BatchNorm2d(4))
+    for surgery in (remove_bias(), add_bias()):
+        assert "waits for a first batch" in surgery(model).left["1"]
+    model(torch.randn(COLORED))
+    assert remove_bias()(model)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_bias_before_a_frozen_norm_goes_into_its_mean_in_both_modes(training):
+    model, x = build("residual")
+    freeze("statistics")(model)
+    expected = model.train(training)(x)
+    assert len(remove_bias()(model).done) == 2
+    assert_close(model(x), expected)
+
+
 def test_an_undone_bias_comes_back_with_what_training_did_since():
     model, x = build("lenet")
     changes = remove_bias()(model)
@@ -293,14 +360,11 @@ def test_frozen_statistics_normalize_in_training_and_survive_train(make):
     assert torch.equal(copied.train()(x), model.eval()(x))
 
 
-def test_freeze_leaves_what_has_its_own_forward_and_what_keeps_no_statistics():
-    class Own(nn.BatchNorm2d):
-        pass
-
-    model = nn.Sequential(Own(3), nn.BatchNorm2d(3, track_running_stats=False), nn.BatchNorm2d(3, affine=False))
-    assert set(freeze("statistics")(model).left) == {"0", "1"}
-    assert set(freeze("gamma")(model).left) == {"2.weight"}
-    assert set(freeze("averages")(model).left) == {"1"}
+def test_freeze_leaves_what_keeps_no_statistics():
+    model = nn.Sequential(nn.BatchNorm2d(3, track_running_stats=False), nn.BatchNorm2d(3, affine=False))
+    assert set(freeze("statistics")(model).left) == {"0"}
+    assert set(freeze("gamma")(model).left) == {"1.weight"}
+    assert set(freeze("averages")(model).left) == {"0"}
 
 
 def test_reorder_exchanges_neighbours_and_twice_is_once_undone():

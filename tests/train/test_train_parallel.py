@@ -116,8 +116,8 @@ def test_without_sync_batch_norm_of_two_halves_is_ghost_batch_norm(processes: Pr
         torch.testing.assert_close(found[name], expected[name], rtol=0, atol=1e-10, msg=name)
 
 
-def digest(rank: int, recipe: Recipe) -> tuple[Record, str]:
-    """The record, and a hash of all that the process's network holds in the end."""
+def trained(recipe: Recipe) -> tuple[Record, nn.Module]:
+    """The record, and the network that it is of."""
     networks: list[nn.Module] = []
     build = models.build
     models.build = lambda *given, **options: networks.append(build(*given, **options)) or networks[-1]
@@ -125,8 +125,27 @@ def digest(rank: int, recipe: Recipe) -> tuple[Record, str]:
         record = train(recipe)
     finally:
         models.build = build
-    held = sorted(state.tensors(networks[-1]).items())
+    return record, networks[-1]
+
+
+def digest(rank: int, recipe: Recipe) -> tuple[Record, str]:
+    """The record, and a hash of all that the process's network holds in the end."""
+    record, network = trained(recipe)
+    held = sorted(state.tensors(network).items())
     return record, hashlib.sha256(b"".join(value.detach().numpy().tobytes() for _, value in held)).hexdigest()
+
+
+def drawn(rank: int, recipe: Recipe) -> list[float]:
+    """What the process's network drew in the steps of its training."""
+    steps = recipe.epochs * -(-recipe.train_examples // recipe.batch_size)
+    return trained(recipe)[1].drawn[-steps:]
+
+
+def test_the_first_process_draws_as_one_alone_would_and_the_other_for_itself(processes: Processes) -> None:
+    recipe = Recipe(**USERS | {"model": "users_zoo:Diary", "train_examples": 100, "lanes": False})
+    first, second = processes.ask(drawn, recipe)
+    assert first == drawn(0, recipe)
+    assert len({*first, *second}) == 30, "15 steps, in which two processes draw"
 
 
 KINDS = {

@@ -6,21 +6,20 @@ The floor of a product is its multiply-adds over the measured peak of one core. 
 
 import dataclasses
 import statistics
-import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 
 import torch
 from torch import Tensor
 
 from normlab.bench.networks import CLASSES, SHAPE, build
 from normlab.bench.peak import fma_peak
+from normlab.bench.turns import Run, time_call
 from normlab.errors import NormlabError
 from normlab.kernels import Lanes, Link, Settings, Tensors, pack
 from normlab.kernels.program import INPUT, written
 from normlab.surgery import lanes_step, to_lanes
 
 _NONE = torch.empty(0)
-Run = Callable[[], object]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +58,7 @@ def time_kernels(name: str, batch: int, rounds: int) -> tuple[list[Timing], floa
         peaks = [fma_peak(tries=3)]
         for _ in range(rounds):
             for kernel in kernels:
-                seconds[kernel.name].append(_seconds(kernel.run))
+                seconds[kernel.name].append(time_call(kernel.run))
             peaks.append(fma_peak(tries=1))
     finally:
         torch.set_num_threads(threads)
@@ -74,16 +73,6 @@ def time_kernels(name: str, batch: int, rounds: int) -> tuple[list[Timing], floa
         )
         for kernel in kernels
     ], peak
-
-
-def _seconds(run: Run, least: float = 0.01) -> float:
-    """Of one call, among as many as take a while."""
-    run()
-    start, calls = time.perf_counter(), 0
-    while (passed := time.perf_counter() - start) < least:
-        run()
-        calls += 1
-    return passed / calls
 
 
 def _kernels(name: str, batch: int) -> Iterator[Kernel]:

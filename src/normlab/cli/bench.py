@@ -53,7 +53,7 @@ def train(
 
     for name in networks:
         choose(NETWORKS, name, "network")
-    numbers = _numbers(threads) if threads else [1, 2][: len(free_cores())]
+    numbers = _numbers(threads, "--threads as 1 or 1,2") if threads else [1, 2][: len(free_cores())]
     for number in numbers:
         cores(number)
     check_kernels()
@@ -121,28 +121,80 @@ def kernels(
     rows.append(
         ["all", f"{1e6 * whole:,.0f}", "", f"{1e6 * products:,.0f}", "multiply-adds", f"{products / whole:.0%}"]
     )
-    if format == "md":
-        print(f"{_where()}, FMA peak {peak:.1f} GFLOP/s\n")
-        for row in (header, ["---"] * len(header), *rows):
-            print(f"| {' | '.join(row)} |")
-    else:
-        console = plain_console()
-        console.print(f"{_where()}, FMA peak {peak:.1f} GFLOP/s\n")
-        print_table(header, rows)
+    _print_rows(f"{_where()}, FMA peak {peak:.1f} GFLOP/s", header, rows, format)
     if json:
         each_of = {each.name: {"seconds": each.seconds, "floor": each.floor} for each in found}
         print(json_lines.dumps({"network": network, "batch": batch, "fma_peak_gflops": peak, "kernels": each_of}))
+
+
+@bench.command
+def norms(
+    *names: str,
+    shape: str = "256,64,14,14",
+    threads: int = 1,
+    rounds: int = 7,
+    format: Literal["text", "md"] = "text",
+    json: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Time norms forward and backward in training, in turns, against torch.nn.BatchNorm2d.
+
+    A pass is one reading or writing of the input, half of the time to copy it. A layer needs five at least: the
+    input read and the output written, then input and gradient read and the input's gradient written.
+
+    Args:
+        names: normalizations, your own as pkg.module:MyNorm. Default: the whole family.
+        shape: of the input, N,C,H,W.
+        threads: of torch.
+        rounds: turns of every norm, of which the median counts.
+        format: text, or md for a table in Markdown.
+        json: end with one line of JSON, an object by name.
+
+    """
+    import dataclasses
+
+    from normlab.bench.norms import time_norms
+    from normlab.bench.worker import cores
+    from normlab.nn import norm_names
+
+    sizes = _numbers(shape, "--shape as 256,64,14,14")
+    if len(sizes) != 4 or min(sizes) < 1:
+        raise NormlabError("--shape as N,C,H,W, each 1 or more", shape)
+    if rounds < 1:
+        raise NormlabError("--rounds of 1 or more", rounds)
+    cores(threads)
+    found = time_norms([*dict.fromkeys(names)] or norm_names(), sizes, rounds, threads)
+    header = ("norm", "ms", "times_batch_norm", "passes", "floor")
+    rows = [
+        [name, f"{each.ms:,.2f}", f"{each.vs_batch_norm:.2f}", f"{each.passes:.1f}", str(each.floor_passes)]
+        for name, each in found.items()
+    ]
+    _print_rows(_where(), header, rows, format)
+    if json:
+        print(json_lines.dumps({name: dataclasses.asdict(each) for name, each in found.items()}))
 
 
 def _progress(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def _numbers(text: str) -> list[int]:
+def _numbers(text: str, expected: str) -> list[int]:
     try:
         return [int(each) for each in text.split(",")]
     except ValueError:
-        raise NormlabError("--threads as 1 or 1,2", repr(text)) from None
+        raise NormlabError(expected, repr(text)) from None
+
+
+def _print_rows(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], format: str) -> None:
+    plain_console().print(f"{title}\n")
+    if format == "md":
+        _print_markdown_rows(header, rows)
+    else:
+        print_table(header, rows)
+
+
+def _print_markdown_rows(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    for row in (header, ["---"] * len(header), *rows):
+        print(f"| {' | '.join(row)} |")
 
 
 def _print_text(found: "Sequence[Comparison]", accuracy: float | None) -> None:
@@ -172,8 +224,7 @@ def _print_markdown(found: "Sequence[Comparison]", accuracy: float | None) -> No
 
     print(f"{_where()}\n")
     rows = [row for each in found for row in each.markdown()]
-    for row in (MARKDOWN, ["---"] * len(MARKDOWN), *rows):
-        print(f"| {' | '.join(row)} |")
+    _print_markdown_rows(MARKDOWN, rows)
 
 
 def _where() -> str:

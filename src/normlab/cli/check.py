@@ -5,7 +5,7 @@ import json as json_lines
 import tomllib
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -33,7 +33,7 @@ def check(
     *,
     model_options: Annotated[tuple[str, ...], Parameter(consume_multiple=(1, None), negative="")] = (),
     weights: Path | None = None,
-    batch: tuple[str, ...] = (),
+    batch: Annotated[tuple[str, ...], Parameter(consume_multiple=(1, None), negative="")] = (),
     data: str | None = None,
     examples: int = 32,
     train: Annotated[bool, Parameter(negative="")] = False,
@@ -100,9 +100,13 @@ def _settings(path: Path) -> dict[str, list[str]]:
     if not path.is_file():
         return {}
     try:
-        said = tomllib.loads(path.read_text("utf-8")).get("tool", {}).get("normlab", {}).get("check", {})
+        said: Any = tomllib.loads(path.read_text("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise NormlabError(f"{path} as TOML", one_line(error)) from error
+    for name in ("tool", "normlab", "check"):
+        said = said.get(name, {})
+        if not isinstance(said, dict):
+            raise NormlabError(f"{name} in {path} as a table", repr(said), "settings go into [tool.normlab.check]")
     for name, value in said.items():
         choose(dict.fromkeys(SETTINGS), name, "setting in [tool.normlab.check]")
         if not isinstance(value, list) or not all(isinstance(each, str) for each in value):

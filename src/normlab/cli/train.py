@@ -25,7 +25,9 @@ class _Fields(Recipe):
 
     model_options: Annotated[dict[str, Any], Parameter(parse=False)] = Field({})
     surgeries: Annotated[tuple[dict[str, Any], ...], Parameter(parse=False)] = ()
-    shares: Annotated[tuple[Share, ...], Parameter(consume_multiple=(1, None), negative="")] = (1,)
+    shares: Annotated[tuple[Share, ...], Parameter(consume_multiple=(1, None), negative="", show_default=False)] = (
+        1,
+    )
     """How much of every batch each process takes, as 100 156. Default: all the same. To start two processes:
     torchrun --nproc-per-node 2 -m normlab train."""
 

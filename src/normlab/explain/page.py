@@ -33,7 +33,7 @@ def _page(files: Sequence[Sequence[Topic]]) -> Iterator[str]:
     for members in files:
         prose = members[0].prose
         linked = ", ".join(f"[{topic.name}](#{members[0].name})" for topic in members)
-        yield f"| {linked} | {_text(prose.title)}: {_text(prose.summary)} | {_text(prose.labels['Over'])} |"
+        yield f"| {linked} | {text(prose.title)}: {text(prose.summary)} | {text(prose.labels['Over'])} |"
     for members in files:
         yield from _section(members)
     yield ""
@@ -43,19 +43,19 @@ def _page(files: Sequence[Sequence[Topic]]) -> Iterator[str]:
 def _section(members: Sequence[Topic]) -> Iterator[str]:
     prose = members[0].prose
     names = ", ".join(f"`{topic.name}`" for topic in members)
-    yield from ("", f'<a id="{members[0].name}"></a>', "", f"## {_text(prose.title)}", "")
-    yield f"{names}: {_text(prose.summary)}"
+    yield from ("", f'<a id="{members[0].name}"></a>', "", f"## {text(prose.title)}", "")
+    yield f"{names}: {text(prose.summary)}"
     for block in prose.blocks:
         yield ""
-        yield block if block.startswith(" ") else _text(block)
+        yield block if block.startswith(" ") else text(block)
     if drawn := {name: options for topic in members for name, options in topic.picture.items()}:
         yield from ("", "```text", *picture(drawn), "```")
     yield ""
     for label in ("Over", "Cost", "When", "Source"):
-        yield f"- **{label}**: {_text(prose.labels[label])}"
+        yield f"- **{label}**: {text(prose.labels[label])}"
 
 
-def _text(words: str) -> str:
+def text(words: str) -> str:
     """Words whose stars, pipes and brackets mean nothing to markdown; code stays code."""
     parts = re.split(r"(`[^`]*`)", words)
     return "".join(part if part.startswith("`") else re.sub(r"([\\*_\[\]<|])", r"\\\1", part) for part in parts)

@@ -16,6 +16,7 @@ from normlab.measure.percentiles import percentiles
 from normlab.measure.probe import Look, Probe
 from normlab.measure.reading import check_every
 from normlab.measure.statistics_graph import statistics_graph
+from normlab.measure.synchronized import synchronized
 from normlab.measure.under_statistics import under_statistics
 from normlab.measure.uniformity import uniformity
 from normlab.measure.variance_ratio import variance_ratio
@@ -31,6 +32,7 @@ PROBES: dict[str, Callable[..., Probe]] = {
         optimizer_equation,
         percentiles,
         statistics_graph,
+        synchronized,
         under_statistics,
         uniformity,
         variance_ratio,
@@ -50,6 +52,7 @@ __all__ = [
     "optimizer_equation",
     "percentiles",
     "statistics_graph",
+    "synchronized",
     "to_plain",
     "under_statistics",
     "uniformity",

@@ -12,10 +12,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import scipy.sparse.linalg as sparse
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from normlab.measure.probe import Look
-from normlab.measure.reading import Reading, at_least, in_float64
+from normlab.measure.reading import Reading, at_least, in_float64, without_dropout
 
 EXAMPLES = 256
 """Of the batch, at most: in float64, with a graph of the gradient, more take long."""
@@ -47,9 +47,7 @@ class curvature(Reading):
     def __call__(self, look: Look) -> dict[str, float]:
         model, x, y = in_float64(look, EXAMPLES)
         model.train()
-        for layer in model.modules():  # a new mask at every pass would be another loss
-            if isinstance(layer, nn.modules.dropout._DropoutNd):
-                layer.eval()
+        without_dropout(model)  # a new mask at every pass would be another loss
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
 
         def loss() -> Tensor:

@@ -80,6 +80,13 @@ def family_of(module: nn.Module) -> str | None:
     return next((family for family, named in _NAMED if named.search(type(module).__name__)), None)
 
 
+def is_by_channel(norm: nn.Module) -> bool:
+    """Whether each channel of each example is brought to mean 0 over its positions, now and under evaluation."""
+    if isinstance(norm, nn.modules.instancenorm._InstanceNorm):
+        return not norm.track_running_stats
+    return isinstance(norm, nn.GroupNorm) and norm.num_groups == norm.num_channels
+
+
 def _vector(module: nn.Module, name: str) -> Tensor | None:
     value = getattr(module, name, None)
     return value if isinstance(value, Tensor) else None

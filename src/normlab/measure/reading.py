@@ -81,3 +81,10 @@ def in_float64(look: Look, examples: int | None = None) -> tuple[nn.Module, Tens
     device = torch.device("cpu") if look.x.device.type == "mps" else look.x.device  # which has no float64
     x = look.x[:examples].to(device, torch.float64)
     return copy_of(look.model).to(device, torch.float64), x, look.y[:examples].to(device)
+
+
+def without_dropout(model: nn.Module) -> None:
+    """Switch a copy's dropout off."""
+    for layer in model.modules():
+        if isinstance(layer, nn.modules.dropout._DropoutNd):
+            layer.eval()

@@ -35,7 +35,8 @@ from normlab.norms.batch import BatchNorm1d, BatchNorm2d, BatchNorm3d
 class _Domain(nn.Module):
     """`num_domains` (2) batch norms, of which `domain` says the one at work; further arguments as of BatchNorm.
 
-    Its state_dict holds theirs as `domains.0.weight` and so on.
+    Its state_dict holds theirs as `domains.0.weight` and so on; its own `weight`, `running_mean` and the like are
+    those of the domain at work.
     """
 
     kind: ClassVar = "batch"
@@ -50,7 +51,48 @@ class _Domain(nn.Module):
 
     def forward(self, input: Tensor, mask: Tensor | None = None) -> Tensor:
         """Normalizes x (N, C, *spatial), all of it of the current domain; `mask` as in `functional.batch_norm`."""
-        return self.domains[self.domain](input, mask)
+        return self.at_work(input, mask)
+
+    @property
+    def at_work(self) -> BatchNorm1d | BatchNorm2d | BatchNorm3d:
+        """The batch norm of the current domain."""
+        return self.domains[self.domain]  # type: ignore[return-value]
+
+    @property
+    def num_features(self) -> int:
+        return self.at_work.num_features
+
+    @property
+    def eps(self) -> float:
+        return self.at_work.eps
+
+    @property
+    def momentum(self) -> float | None:
+        return self.at_work.momentum
+
+    @property
+    def weight(self) -> Tensor | None:
+        return self.at_work.weight
+
+    @property
+    def bias(self) -> Tensor | None:
+        return self.at_work.bias
+
+    @property
+    def running_mean(self) -> Tensor | None:
+        return self.at_work.running_mean
+
+    @property
+    def running_var(self) -> Tensor | None:
+        return self.at_work.running_var
+
+    @property
+    def num_batches_tracked(self) -> Tensor | None:
+        return self.at_work.num_batches_tracked
+
+    @property
+    def nonfinite_batches(self) -> Tensor:
+        return self.at_work.nonfinite_batches
 
     def extra_repr(self) -> str:
         return f"domain={self.domain}"

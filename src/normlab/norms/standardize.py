@@ -39,7 +39,7 @@ class BatchStatistics:
         if self.mean.dtype == dtype:
             return self
         mean, unbiased_var = self.mean.to(dtype), self.unbiased_var.to(dtype)
-        finite = self.finite & _finite(torch.stack((mean, unbiased_var)))
+        finite = self.finite & is_finite(torch.stack((mean, unbiased_var)))
         return BatchStatistics(self.count, mean, unbiased_var, finite)
 
 
@@ -60,7 +60,7 @@ def normalize_by_batch(
     elements = values_per_channel(x) if kept is None else count(x, kept)
     y = y if mask is None else torch.where(mask, y, 0)
     # A mean that is not finite leaves no deviation that is: the variance tells of both.
-    return y, BatchStatistics(elements, mean, unbiased_var, _finite(unbiased_var))
+    return y, BatchStatistics(elements, mean, unbiased_var, is_finite(unbiased_var))
 
 
 def measure(x: Tensor, mask: Tensor | None, exact: bool = False) -> tuple[Tensor, Tensor, BatchStatistics]:
@@ -75,7 +75,7 @@ def measure(x: Tensor, mask: Tensor | None, exact: bool = False) -> tuple[Tensor
     elements = count(x, kept)
     unbiased_var = (squares / (elements - 1).clamp(min=1)).detach()
     known = values_per_channel(x) if kept is None else elements
-    batch = BatchStatistics(known, mean.detach(), unbiased_var, _finite(unbiased_var))
+    batch = BatchStatistics(known, mean.detach(), unbiased_var, is_finite(unbiased_var))
     return centered, squares / elements.clamp(min=1), batch
 
 
@@ -195,7 +195,8 @@ def _operator_serves(x: Tensor, kept: Tensor | None, eps: float) -> bool:
     return kept is None and eps > 0 and x.is_contiguous() and values_per_channel(x) > 1
 
 
-def _finite(values: Tensor) -> bool | Tensor:
+def is_finite(values: Tensor) -> bool | Tensor:
+    """Whether all are numbers: a bool where that is known without waiting for a device, else of shape ()."""
     total = values.sum(dtype=torch.float64 if values.device.type == "cpu" else None)
     if total.device.type != "cpu" or torch.compiler.is_compiling() or transformed():
         return torch.isfinite(total)

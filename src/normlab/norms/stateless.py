@@ -1,5 +1,6 @@
 """What layers without running statistics share: parameters for each channel, and the checks of their input."""
 
+from abc import ABC, abstractmethod
 from typing import ClassVar
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor, fx, nn
 from normlab.norms.shapes import Shaped, as_one_call, check_eps
 
 
-class StatelessNorm(Shaped, nn.Module):
+class StatelessNorm(Shaped, nn.Module, ABC):
     """weight (C,) and bias (C,), if affine; the same in training and in evaluation."""
 
     has_bias: ClassVar[bool] = True
@@ -44,8 +45,9 @@ class StatelessNorm(Shaped, nn.Module):
         self._check_input_dim(input)
         return self._normalize(input)
 
+    @abstractmethod
     def _normalize(self, input: Tensor) -> Tensor:
-        raise NotImplementedError
+        """Gives y of x (N, num_features, *spatial), whose shape is checked."""
 
     def extra_repr(self) -> str:
         return f"{self.num_features}, affine={self.affine}"

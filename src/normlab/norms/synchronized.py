@@ -78,8 +78,8 @@ def sync_batch_norm(
     return y, *next_running(running_mean, running_var, batch, momentum)
 
 
-def is_alone(group: "dist.ProcessGroup | None") -> bool:
-    """Whether this process shares its batch with no other."""
+def is_alone(group: Any) -> bool:
+    """Whether this process shares its batch with no other: `group` may be torch's mark for who is in none, too."""
     return not (dist.is_available() and dist.is_initialized()) or dist.get_world_size(group) < 2
 
 

@@ -11,7 +11,7 @@ from normlab.norms.batch import BatchNorm1d, BatchNorm2d, BatchNorm3d, check_spr
 from normlab.norms.channels import affine
 from normlab.norms.running import check_settings
 from normlab.norms.shapes import Shaped
-from normlab.norms.standardize import _finite, transformed
+from normlab.norms.standardize import is_finite, transformed
 
 
 def average(
@@ -37,7 +37,7 @@ def average(
 
 def all_finite(statistics: Sequence[Tensor]) -> bool | Tensor:
     """Whether they are all numbers: a bool where that is known without waiting for a device, else of shape ()."""
-    return _finite(torch.cat([value.flatten() for value in statistics]))
+    return is_finite(torch.cat([value.flatten() for value in statistics]))
 
 
 class Tracked(Shaped, nn.Module, ABC):

@@ -32,7 +32,7 @@ def _thread(verdicts: Sequence[Verdict]) -> Iterator[str]:
         for verdict in answers:
             yield f"| {line.number} | {text(line.question)} | {_row(verdict, verdicts)} |"
         if not answers:
-            asked = f"not measured yet: {' or '.join(map(code, commands))}" if commands else "no study asks it yet"
+            asked = f"not measured yet: {' or '.join(map(code, commands))}"
             yield " | ".join([f"| {line.number}", text(line.question), asked, NOTHING, NOTHING, f"{NOTHING} |"])
     for verdict in beside_thread(verdicts):
         yield f"| | {text(verdict.question)} | {_row(verdict, verdicts)} |"

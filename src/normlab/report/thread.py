@@ -49,7 +49,7 @@ THREAD = (
         8,
         "What else do the high-level batch normalization layers serve for: 1-d, 2-d, 3-d, sequences, synchronized, "
         "domain adaptation?",
-        (),
+        ("applications",),
     ),
     Line(
         9,

@@ -1,5 +1,6 @@
 """check: every rule asked of a model, which is afterwards as before."""
 
+import contextlib
 from collections.abc import Iterable
 
 from torch import nn
@@ -10,6 +11,7 @@ from normlab.measure.passes import Batch
 from normlab.rules.diagnosis import Diagnosis, Finding
 from normlab.rules.facts import Facts, Given, Unknown
 from normlab.rules.rule import all_rules, chosen, reasoned
+from normlab.surgery.untouched import untouched
 
 _SEVERITIES = ("error", "warning", "note")
 
@@ -44,24 +46,25 @@ def check(
     asked = chosen(select) if select is not None else set(all_rules())
     batches = () if batch is None else batch if isinstance(batch, list) else [batch]
     facts = Facts(Given(model, batches, train, optimizer))
-    if batches:
-        failure = facts.ask(lambda evaluation: evaluation.failure)
-        if failure is not None:
-            raise NormlabError("a model that takes the batch", failure, "give one that its forward takes")
     findings: list[Finding] = []
     ignored: dict[str, str] = {}
     unasked: dict[str, str] = {}
-    for name, rule in all_rules().items():
-        if name not in asked:
-            continue
-        try:
-            found = [Finding(rule, path, message) for path, message in facts.ask(rule.check)]
-        except Unknown as reason:
-            unasked[name] = str(reason)
-            continue
-        if found and name in reasons:
-            ignored[name] = reasons[name]
-        else:
-            findings += found
+    with untouched(model):  # a trace of the data flow runs Python of the model's, too
+        with contextlib.suppress(Unknown):
+            failure = facts.ask(lambda evaluation: evaluation.failure)
+            if failure is not None:
+                raise NormlabError("a model that takes the batch", failure, "give one that its forward takes")
+        for name, rule in all_rules().items():
+            if name not in asked:
+                continue
+            try:
+                found = [Finding(rule, path, message) for path, message in facts.ask(rule.check)]
+            except Unknown as reason:
+                unasked[name] = str(reason)
+                continue
+            if found and name in reasons:
+                ignored[name] = reasons[name]
+            else:
+                findings += found
     findings.sort(key=lambda finding: _SEVERITIES.index(finding.rule.severity))
     return Diagnosis(model, findings, ignored, unasked)

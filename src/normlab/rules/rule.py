@@ -41,12 +41,6 @@ class Rule:
     check: Callable[..., Iterable[Found]]
     """Its parameters are facts, by name: see `normlab.rules.facts`. It finds what is wrong, and changes nothing."""
 
-    @classmethod
-    def why(cls) -> str:
-        """The docstring, each paragraph on one line."""
-        blocks = (cls.__doc__ or "").strip().split("\n\n")
-        return "\n\n".join(" ".join(block.split()) for block in blocks)
-
 
 @functools.cache
 def all_rules() -> dict[str, Rule]:

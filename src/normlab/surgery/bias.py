@@ -13,14 +13,20 @@ from torch import Tensor, nn
 from normlab.surgery.changes import Changes
 from normlab.surgery.find import BatchNorm, batch_norms
 from normlab.surgery.flow import fed_by
+from normlab.surgery.hooks import hooked_between
 
 
 @dataclasses.dataclass(frozen=True)
 class remove_bias:
     """Remove the bias of every conv and linear layer that a batch norm follows directly; exact.
 
-    In training the batch's mean absorbs any constant; for evaluation the bias is taken off the running mean,
-    or, in a norm that keeps none, nothing is to be done. Undone, the bias comes back with its value.
+    In training the batch's mean absorbs any constant; for evaluation, and in a frozen norm, the bias is taken off the
+    running mean, or, in a norm that keeps none, nothing is to be done. Beta stays as it is. Undone, the bias comes
+    back with its value.
+
+    Left, with the reason, are layers whose norm takes no mean off, that have a hook on the way to it, or of which
+    either is of a class that may do anything. What a linear layer gives is taken to be (N, C) where its width is
+    the norm's: in (N, C, C) the norm would absorb nothing.
     """
 
     def __call__(self, model: nn.Module) -> Changes:
@@ -34,6 +40,12 @@ class remove_bias:
                 continue
             if not getattr(norm, "absorbs_bias", True):  # torch's do
                 changes.left[path] = f"{norm_path} takes no mean off"
+                continue
+            if unknown := next((each for each in (layer, norm) if not _is_known(each)), None):
+                changes.left[path] = f"a {type(unknown).__name__} has a forward of its own"
+                continue
+            if hook := hooked_between(model, path, norm_path):
+                changes.left[path] = f"{hook} has a hook"
                 continue
             layer.register_parameter("bias", None)
             back = _shift_running_mean(norm, -bias.detach())
@@ -57,6 +69,10 @@ class add_bias:
             layer.register_parameter("bias", nn.Parameter(zeros))
             changes.record(path, "a bias of zeros", functools.partial(layer.register_parameter, "bias", None))
         return changes
+
+
+def _is_known(module: nn.Module) -> bool:
+    return type(module).__module__.startswith(("torch.nn.", "normlab."))
 
 
 def _undo(layer: nn.Module, bias: nn.Parameter, back: Callable[[], None]) -> None:

@@ -37,6 +37,20 @@ def watched(module: nn.Module) -> bool:
     return not all(getattr(hook, "reads_no_input", False) for hook in hooks)
 
 
+def hooked_between(model: nn.Module, source: str, target: str) -> str | None:
+    """The path of a module whose hooks may see or change what goes from one module, by path, to another.
+
+    Those of a container see what the last layer in it gives, and what the first one gets.
+    """
+    between = _containers(source) ^ _containers(target) | {source, target}
+    return next((path for path in sorted(between) if watched(model.get_submodule(path))), None)
+
+
+def _containers(path: str) -> set[str]:
+    parts = path.split(".")
+    return {".".join(parts[:depth]) for depth in range(1, len(parts))}
+
+
 def hooked_everywhere() -> bool:
     """Whether a hook waits for every module of the process."""
     return bool(

@@ -4,21 +4,17 @@ A trace runs Python once, on no data. It is trusted only where the forward is th
 writes nothing into the model, draws no random number and calls nothing unknown.
 """
 
-import contextlib
-import copy
 import dataclasses
 import operator
-import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-import torch
 from torch import fx, nn
 
 from normlab.errors import one_line
 from normlab.surgery.find import BatchNorm
 from normlab.surgery.lanes_functions import Add, as_module, is_batch_size, is_shape
+from normlab.surgery.untouched import untouched
 
 INPUT = -1
 """The model's own input, among the values that operations take."""
@@ -176,74 +172,20 @@ def _trace(model: nn.Module) -> tuple[fx.Graph, list[nn.Module]]:
 
 
 def _traced(tracer: _Tracer, model: nn.Module, training: bool) -> fx.Graph:
-    with _untouched(model):
+    with untouched(model) as traces:
         for module in model.modules():
             module.training = training
         try:
-            return tracer.trace(model)
+            graph = tracer.trace(model)
         except Unsafe:
             raise
         except Exception as error:  # whatever a forward raises that meets a proxy where it wants a tensor
             raise Unsafe(f"its forward cannot be traced: {one_line(error)}") from error
-
-
-@contextlib.contextmanager
-def _untouched(model: nn.Module) -> Iterator[None]:
-    """Give a model back as it was, with the random generators; raises Unsafe where that was needed."""
-    modes = [(module, module.training) for module in model.modules()]
-    kept = [_Kept(vars(module)) for module in model.modules()]
-    kept += [_Kept(value) for each in kept for value in each.values() if isinstance(value, list | dict | set)]
-    written = [(value, value._version, value.detach().clone()) for value in model.buffers()]
-    draws, generators = _draws(), (torch.get_rng_state(), random.getstate(), np.random.get_state())
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
-        changed = [each for each in kept if each.restore()] != []
-        for value, version, before in written:
-            if value._version != version:
-                changed = True
-                with torch.no_grad():
-                    value.copy_(before)
-        drawn = draws != _draws()
-        torch.set_rng_state(generators[0])
-        random.setstate(generators[1])
-        np.random.set_state(generators[2])
-    if changed:
+    if traces.wrote:
         raise Unsafe("its forward writes into the model")
-    if drawn:
+    if traces.drew:
         raise _Draws("its forward draws random numbers")
-
-
-def _draws() -> list[object]:
-    """Where the random generators stand, for a comparison."""
-    numpys: dict[str, Any] = np.random.get_state(legacy=False)
-    inner = numpys.pop("state")
-    return [torch.get_rng_state().numpy().tobytes(), random.getstate(), numpys, inner["key"].tobytes(), inner["pos"]]
-
-
-class _Kept:
-    """What a container held, by identity."""
-
-    def __init__(self, container: Any) -> None:
-        self.container = container
-        self.before = copy.copy(container)
-
-    def values(self) -> list[Any]:
-        return list(self.before.values() if isinstance(self.before, dict) else self.before)
-
-    def restore(self) -> bool:
-        """Whether it had changed."""
-        now = self.container
-        if isinstance(now, dict):
-            same = list(now) == list(self.before) and all(map(operator.is_, now.values(), self.before.values()))
-        else:
-            same = len(now) == len(self.before) and all(map(operator.is_, now, self.before))
-        if not same:
-            now.clear()
-            (now.extend if isinstance(now, list) else now.update)(self.before)
-        return not same
+    return graph
 
 
 class _Container:

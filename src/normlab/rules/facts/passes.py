@@ -5,14 +5,17 @@ from collections.abc import Sequence
 from torch import nn
 
 from normlab.measure.passes import Batch, Pass, run
-from normlab.measure.untouched import untouched
 from normlab.rules.facts import Unknown
+from normlab.surgery.find import is_shapeless
+from normlab.surgery.untouched import untouched
 
 
-def given_batches(batches: Sequence[Batch]) -> Sequence[Batch]:
-    """At least one."""
+def given_batches(model: nn.Module, batches: Sequence[Batch]) -> Sequence[Batch]:
+    """At least one, that would not give the model its shape."""
     if not batches:
         raise Unknown("needs a batch")
+    if is_shapeless(model):
+        raise Unknown("a lazy layer waits for its first batch: run one through")
     return batches
 
 

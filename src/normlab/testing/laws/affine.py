@@ -51,11 +51,14 @@ def identity_within_reach(subject: Subject) -> None:
     layer, x = subject.make(), subject.draw()
     needs(layer, "weight", "bias")
     eps = eps_of(layer)
+    # A layer may keep them further within, and show them.
+    paths = {id(parameter): path for path, parameter in layer.named_parameters()}
+    weight, bias = paths[id(layer.weight)], paths[id(layer.bias)]
 
     def undone(x: Tensor) -> Tensor:
         s = (subject.spread(x, layer)[:, 0] + eps).sqrt()
         mu = subject.rows(x, layer).mean(1)
-        return functional_call(layer, {"weight": s, "bias": mu}, (x,))
+        return functional_call(layer, {weight: s, bias: mu}, (x,))
 
     within = subject.exact(1e-12, 1e-5) * subject.condition(x, layer)
     same_map("y at gamma = s, beta = mu", undone, lambda x: x, within, x)

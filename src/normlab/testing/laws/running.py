@@ -3,6 +3,7 @@
 import copy
 import gc
 import weakref
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -97,17 +98,21 @@ def memory_is_flat(subject: Subject) -> None:
         alive += [weakref.ref(h), weakref.ref(y)]
         if y.requires_grad:
             y.sum().backward()
+        del h, y
         if seed == 0:
-            del h, y
-            gc.collect()
-            first = sum(ref() is not None for ref in alive)
-    del h, y
-    gc.collect()
-    kept = sum(ref() is not None for ref in alive)
+            first = _living(alive)
+    kept = _living(alive)
     if kept > first:
         raise Broken(
             "tensors kept after 100 steps", describe([subject.draw()]), f"the {first} of one step", str(kept)
         )
+
+
+def _living(references: Sequence[weakref.ref]) -> int:
+    """How many there still are, but for what only a cycle keeps; mostly none, and no cycle is looked for."""
+    if any(reference() is not None for reference in references):
+        gc.collect()
+    return sum(reference() is not None for reference in references)
 
 
 class _Saved(list):

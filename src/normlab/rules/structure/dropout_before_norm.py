@@ -1,0 +1,48 @@
+"""NL102."""
+
+from collections.abc import Iterator
+
+from torch import nn
+
+from normlab.measure.norms import Norm
+from normlab.rules.rule import Found, Rule
+
+ELEMENTWISE = (
+    *(nn.Identity, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.SELU, nn.GELU, nn.SiLU),
+    *(nn.Mish, nn.Sigmoid, nn.Tanh, nn.Softplus, nn.Hardswish, nn.Hardsigmoid, nn.Hardtanh),
+)
+"""Through these a change of variance goes on; a layer that mixes many inputs averages some of it away."""
+DROPOUT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
+"""Not alpha dropout, which keeps mean and variance."""
+LEAST = 0.05
+"""Of an input of mean 0 the standard deviation is then off by 2.5 %; some networks drop one in ten thousand."""
+
+
+class DropoutBeforeNorm(Rule):
+    """Dropout keeps the mean of its input but raises the variance, in training only. A batch norm behind it stores
+    the variance of training and divides by it in evaluation, where the true one is smaller: every activation comes
+    out too small, and the error goes on through the network.
+    """
+
+    id = "NL102"
+    severity = "warning"
+    title = "dropout in front of a batch norm: another variance in training than in evaluation"
+    source = "Li, Chen, Hu & Yang 2018, arXiv 1801.05134, section 3"
+    remedy = "put the dropout behind the norm; where it feeds it directly, normlab.surgery.reorder('dropout', 'norm')"
+    study = "order"
+
+    def check(self, model: nn.Module, pairs: dict[str, str], averaging_norms: dict[str, Norm]) -> Iterator[Found]:
+        for path in averaging_norms:
+            source = pairs.get(path)
+            while source is not None and isinstance(model.get_submodule(source), ELEMENTWISE):
+                source = pairs.get(source)
+            if source is None:
+                continue
+            dropout = model.get_submodule(source)
+            if isinstance(dropout, DROPOUT) and dropout.p >= LEAST:
+                kept = 1 - dropout.p
+                yield (
+                    path,
+                    f"{source} drops {dropout.p:.0%} in front of it: in evaluation the variance of an input of mean "
+                    f"0 is {kept:.2f} of that in training, by which it is divided",
+                )
