@@ -74,6 +74,8 @@ STUDY = Study(
         "Accuracy here is that of 1,000 training examples, the statistics recomputed over another 1,000 of them; every "
         "10 steps, the untrained network left out.",
         "The rate falls to 0 in the quick and the standard size, so that late differs from early in the rate too.",
-        "Running averages with the usual momentum of 0.1.",
+        "Running averages begin at mean 0 and variance 1, and with the usual momentum of 0.1 hold much of that for some 40 "
+        "steps, most where the weights move least: of that the second rule speaks, more than of rates. At step 80 of the "
+        "quick size recomputed statistics were 2.9 points ahead at lr 1, and 0.5 at lr 0.1; the rule was not changed.",
     ),
 )
