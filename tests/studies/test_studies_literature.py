@@ -6,7 +6,7 @@ import pytest
 
 from normlab.lab.cell import Cell
 from normlab.store import Series
-from normlab.studies import batch_size, precise_bn, weight_decay
+from normlab.studies import batch_size, edge_of_stability, precise_bn, weight_decay
 from records import record
 
 
@@ -45,3 +45,19 @@ def test_the_interaction_is_what_batch_norm_loses_more() -> None:
     (finding,) = batch_size.lost("running accuracy")({"running accuracy": values})
     assert finding.effect == pytest.approx(0.08)
     assert finding.word == "supported"
+
+
+def test_the_edge_is_read_from_the_last_readings_before_the_data_are_fitted() -> None:
+    made = record(30, lr=0.5)
+    epochs = [
+        epoch.model_copy(update={"train_loss": 1.0 if number < 22 else 0.05})
+        for number, epoch in enumerate(made.result.epochs)
+    ]
+    largest = (9.0, 9.0, *[1.0] * 5, 4.0, 5.0, 7.0, 8.0, 100.0, 100.0, 100.0, 100.0)
+    probes = {"curvature": Series(steps=tuple(range(0, 30, 2)), values={"largest": largest})}
+    made = made.model_copy(
+        update={"result": made.result.model_copy(update={"epochs": tuple(epochs), "probes": probes})}
+    )
+    # Of the eleven readings up to step 20 the last three tenths, at lr / 2 = 1/4.
+    assert edge_of_stability.at_the_edge(made) == pytest.approx(6.0 / 4)
+    assert edge_of_stability.at_the_edge(record()) is None
