@@ -12,6 +12,7 @@ from torch.nn.functional import cross_entropy
 from normlab import models
 from normlab.measure import equivalent_rates
 from normlab.measure.equivalent_rates import angle, descent, distance
+from normlab.surgery import swap
 
 LR, DECAY, STEPS = 0.2, 0.05, 40
 
@@ -103,6 +104,15 @@ def test_convolutions_and_dropout() -> None:
     model = models.lenet((1, 16, 16), activation="relu", dropout=0.5, seed=0)
     x = torch.rand(8, 1, 16, 16, generator=torch.Generator().manual_seed(0))
     assert equivalent_rates(0, steps=8, examples=8)(look(model, x, torch.arange(8)))["apart"] < 1e-9
+
+
+def test_norms_of_the_family_stay_what_they_are() -> None:
+    model = net()
+    plain = asked(model, steps=STEPS)
+    swap("batch", "ghost", {"ghost_size": 4})(model)
+    ghosts = asked(model, steps=STEPS)
+    assert ghosts["apart"] < 1e-12
+    assert abs(ghosts["turn"] - plain["turn"]) > 1e-3
 
 
 def test_a_network_whose_scale_counts_is_told() -> None:

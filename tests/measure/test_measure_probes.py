@@ -71,6 +71,7 @@ def test_the_users_own() -> None:
         ({"name": "curvature", "every": 1, "iterations": 0}, "iterations as a whole number of at least 1, got 0"),
         ({"name": "statistics_graph", "every": 1, "steps": "2"}, "steps as a whole number of at least 1, got '2'"),
         ({"name": "equivalent_rates", "every": 0, "lr": 2.0, "weight_decay": 0.5}, r"above 0 and below 1, got 1.0"),
+        ({"name": "equivalent_rates", "every": 0, "lr": 0.5, "weight_decay": 1.0}, r"grows by e\^600.*got e\^1386"),
         ({"name": "equivalent_rates", "every": 0, "steps": 3}, "steps as a whole number of at least 4, got 3"),
         ({"name": "uniformity", "every": 1, "channels": 0}, "channels as a whole number of at least 1, got 0"),
         ({"name": "uniformity", "every": 1, "values": 1}, "values as a whole number of at least 2, got 1"),

@@ -25,11 +25,16 @@ from torch import Tensor, nn
 from normlab.errors import NormlabError
 from normlab.measure.probe import Look
 from normlab.measure.reading import Reading, at_least, in_float64
-from normlab.surgery import swap
+from normlab.surgery.find import BatchNorm, batch_norms
 from normlab.surgery.flow import fed_by
+from normlab.surgery.swap import exchange
 
 Batches = Sequence[tuple[Tensor, Tensor]]
 Loss = Callable[[Tensor, Tensor], Tensor]
+
+TORCHS = BatchNorm.__module__
+MOST = 600
+"""The largest exponent of the growth that float64 holds, with some room."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +47,8 @@ class equivalent_rates(Reading):
       last quarter of the steps.
     - `growth`: the last of the growing rates over the first.
 
-    NaN for a model without such weights. Raises NormlabError unless 0 < lr * weight_decay < 1.
+    NaN for a model without such weights. Raises NormlabError unless 0 < lr * weight_decay < 1, and where the growing
+    rate outgrows float64.
     """
 
     lr: float = 0.3
@@ -56,6 +62,8 @@ class equivalent_rates(Reading):
             raise NormlabError("lr * weight_decay above 0 and below 1", self.lr * self.weight_decay)
         at_least(4, self.steps, "steps")
         at_least(2, self.examples, "examples")
+        if (exponent := -2 * self.steps * math.log1p(-self.lr * self.weight_decay)) > MOST:
+            raise NormlabError(f"a rate that grows by e^{MOST} at most", f"e^{exponent:.0f}", "take fewer steps")
 
     def __call__(self, look: Look) -> dict[str, float]:
         model, x, y = in_float64(look)
@@ -87,7 +95,11 @@ def descent(
     """The scale-invariant weights of a model after each step w <- w - rate (gradient + weight_decay w), on one batch
     after the other and again from the first. Changes the model: its norms have an eps of 0 from now on.
     """
-    swap("batch", "batch", {"eps": 0.0})(model)  # by ours: torch's refuses it
+    norms = batch_norms(model)
+    for norm in norms.values():
+        norm.eps = 0.0
+    # Torch's own refuse it.
+    exchange(model, {path: norm for path, norm in norms.items() if type(norm).__module__ == TORCHS}, "batch", {})
     model.train()
     for layer in model.modules():  # two descents must see the same loss
         if isinstance(layer, nn.modules.dropout._DropoutNd):
