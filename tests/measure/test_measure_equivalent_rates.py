@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from normlab import models
 from normlab.measure import equivalent_rates
-from normlab.measure.equivalent_rates import angle, descent, distance
+from normlab.measure.equivalent_rates import descent, distance
 from normlab.surgery import swap
 
 LR, DECAY, STEPS = 0.2, 0.05, 40
@@ -128,10 +128,3 @@ def test_what_is_no_number_is_told() -> None:
     constant = nn.Sequential(nn.Flatten(), nn.Linear(16, 3), nn.BatchNorm1d(3), nn.Linear(3, 10)).double()
     nn.init.zeros_(constant[1].weight)
     assert math.isnan(asked(constant, steps=4)["apart"])
-
-
-@pytest.mark.parametrize("radians", [1e-9, 1e-3, 1.0, 3.0])
-def test_an_angle(radians: float) -> None:
-    one = torch.tensor([[3.0, 0.0]], dtype=torch.float64)
-    other = torch.tensor([[math.cos(radians), math.sin(radians)]], dtype=torch.float64)
-    assert angle(one, other) == pytest.approx(radians, rel=1e-6)

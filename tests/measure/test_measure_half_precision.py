@@ -34,6 +34,11 @@ def test_roundings_are_counted(width, dtype):
     assert roundings(RMS(width, inside=None)) > 3**0.5
 
 
+def test_a_result_that_needs_no_rounding():
+    found = half_precision(nn.LayerNorm(1).half(), (3, 1), torch.float16)
+    assert (found.roundings, found.survives_large) == (1, True)
+
+
 @pytest.mark.parametrize("shape", [(2, 16), (1, 5, 16), (2, 3, 4, 16)])
 @pytest.mark.parametrize(
     ("norm", "zeros", "large"),

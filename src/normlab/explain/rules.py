@@ -6,10 +6,9 @@ import functools
 import re
 from pathlib import Path
 
-import normlab
 from normlab.errors import NormlabError, choose
 
-ROOM = Path(normlab.__path__[0]) / "rules"
+ROOM = Path(__file__).parent.parent / "rules"
 _MISREAD = str.maketrans("OILS", "0115")
 _SAID = ("id", "severity", "title", "source", "remedy", "study")
 

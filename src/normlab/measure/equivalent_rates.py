@@ -13,7 +13,6 @@ Exact in exact arithmetic. Rounding stays where it is, near 1e-14 after a thousa
 chaos; with rates at which neighbouring starts part it grows as their distance does.
 """
 
-import copy
 import dataclasses
 import itertools
 import math
@@ -23,10 +22,11 @@ import torch
 from torch import Tensor, nn
 
 from normlab.errors import NormlabError
+from normlab.measure.angular import angle, scale_invariant
+from normlab.measure.asking import without_dropout
 from normlab.measure.probe import Look
-from normlab.measure.reading import Reading, at_least, in_float64
+from normlab.measure.reading import Reading, at_least, copy_of, in_float64
 from normlab.surgery.find import BatchNorm, batch_norms
-from normlab.surgery.flow import fed_by
 from normlab.surgery.swap import exchange
 
 Batches = Sequence[tuple[Tensor, Tensor]]
@@ -66,13 +66,13 @@ class equivalent_rates(Reading):
             raise NormlabError(f"a rate that grows by e^{MOST} at most", f"e^{exponent:.0f}", "take fewer steps")
 
     def __call__(self, look: Look) -> dict[str, float]:
-        model, x, y = in_float64(look)
+        model, x, y = in_float64(copy_of(look.model), look.x, look.y)
         size = min(self.examples, len(x))
         whole = len(x) // size * size  # a batch of one, left over, has no variance
         batches = [*zip(x[:whole].split(size), y[:whole].split(size), strict=True)]
         shrink = 1 - self.lr * self.weight_decay
         rates = [self.lr * shrink ** (-2 * step - 1) for step in range(self.steps)]
-        decayed = descent(copy.deepcopy(model), batches, look.loss, [self.lr] * self.steps, self.weight_decay)
+        decayed = descent(copy_of(model), batches, look.loss, [self.lr] * self.steps, self.weight_decay)
         grown = descent(model, batches, look.loss, rates)
         distances, angles = [math.nan], [math.nan]
         before: list[Tensor] = []
@@ -101,22 +101,14 @@ def descent(
     # Torch's own refuse it.
     exchange(model, {path: norm for path, norm in norms.items() if type(norm).__module__ == TORCHS}, "batch", {})
     model.train()
-    for layer in model.modules():  # two descents must see the same loss
-        if isinstance(layer, nn.modules.dropout._DropoutNd):
-            layer.eval()
-    weights = [model.get_submodule(path).get_parameter("weight") for path in fed_by(model)[0].values()]
+    without_dropout(model)  # two descents must see the same loss
+    weights = [*scale_invariant(model).values()]
     for rate, (x, y) in zip(rates if weights else (), itertools.cycle(batches), strict=False):
         gradients = torch.autograd.grad(loss(model(x), y), weights)
         with torch.no_grad():
             for weight, gradient in zip(weights, gradients, strict=True):
                 weight.sub_(gradient + weight_decay * weight, alpha=rate)
         yield [weight.detach().clone() for weight in weights]
-
-
-def angle(one: Tensor, other: Tensor) -> float:
-    """Between two tensors of one shape, as vectors, in radians; exact for small ones (Kahan 2006)."""
-    one, other = one / one.norm(), other / other.norm()
-    return 2 * math.atan2((one - other).norm().item(), (one + other).norm().item())
 
 
 def distance(one: Tensor, other: Tensor) -> float:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from normlab.errors import one_line
+from normlab.measure.held import Held, held_by
 from normlab.measure.norms import family_of
 from normlab.norms.channels import moments
 from normlab.surgery.modes import evaluating
@@ -34,6 +35,8 @@ class Summary:
     """(C,), biased, as the mean."""
     zeros: Tensor | None
     """(C,) the share of exact zeros, as the mean."""
+    tail: Tensor | None
+    """(N,) how many last positions of (N, C, L) are exactly zero in every channel, as padding is; else None."""
 
 
 @dataclasses.dataclass
@@ -44,6 +47,10 @@ class Use:
     module: nn.Module
     input: Summary | None
     """Of its first tensor; None where it takes none."""
+    training: bool
+    """The layer's mode."""
+    recomputed: bool
+    """Whether the backward pass called it, as it does under activation checkpointing."""
     output: Summary | None = None
     gradient: Summary | None = None
     """Of the loss by its output, where there was a backward pass that reached it."""
@@ -59,6 +66,8 @@ class Pass:
     """The floating-point tensors that the model gave for every batch."""
     failure: str | None = None
     """What the model raised, in one line; the pass ends there."""
+    held: dict[str, dict[str, Held]] = dataclasses.field(default_factory=dict)
+    """Path and name to what the norms over the batch held when all was done: running statistics above all."""
 
     def of(self, path: str) -> list[Use]:
         """The calls of one layer."""
@@ -84,11 +93,16 @@ def run(model: nn.Module, batches: Sequence[Batch], *, training: bool, backward:
             except Exception as error:  # whatever a user's forward raises is what a rule may want to tell
                 result.failure = one_line(error)
                 break
+        result.held = {
+            path: held_by(module) for path, module in model.named_modules() if family_of(module) == "batch"
+        }
     return result
 
 
 def call(model: nn.Module, batch: Batch) -> Any:
-    """The model of a batch."""
+    """The model of a batch; of a parallel one what it wraps, since its own forward waits for others."""
+    if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        model = model.module
     if isinstance(batch, Mapping):
         return model(**batch)
     return model(*batch) if isinstance(batch, tuple) else model(batch)
@@ -113,14 +127,16 @@ def summary(x: Tensor) -> Summary:
     by_channel = floating and x.dim() >= 2
     largest = x.abs().amax().item() if floating else 0.0
     finite = largest < float("inf")  # NaN is not
-    mean = var = zeros = None
+    mean = var = zeros = tail = None
     if by_channel:
         count, mean, squares = (each.double() for each in moments(x, None))
         var = squares / count
         zeros = (x == 0).double().mean([dim for dim in range(x.dim()) if dim != 1])
+    if by_channel and x.dim() == 3:
+        tail = (x == 0).all(1).flip(1).long().cumprod(1).sum(1)
     if floating and not finite:
         largest = x[x.isfinite()].abs().max().item() if bool(x.isfinite().any()) else 0.0
-    return Summary(tuple(x.shape), x.dtype, _layout(x), finite, largest, mean, var, zeros)
+    return Summary(tuple(x.shape), x.dtype, _layout(x), finite, largest, mean, var, zeros, tail)
 
 
 @contextlib.contextmanager
@@ -159,11 +175,12 @@ def _hooks(path: str, result: Pass) -> tuple[Callable[..., None], Callable[..., 
 
     def before(module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
         first = next(tensors([*arguments, *keywords.values()]), None)
-        running.append(Use(path, module, None if first is None else summary(first)))
+        seen = None if first is None else summary(first)
+        running.append(Use(path, module, seen, module.training, recomputed=_in_backward()))
+        result.uses.append(running[-1])  # here, since a recomputation ends within the last layer that it needs
 
     def after(module: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
         use = running.pop()
-        result.uses.append(use)
         first = next(tensors(output), None)
         if first is None:
             return
@@ -172,6 +189,11 @@ def _hooks(path: str, result: Pass) -> tuple[Callable[..., None], Callable[..., 
             first.register_hook(lambda gradient: setattr(use, "gradient", summary(gradient)))
 
     return before, after
+
+
+def _in_backward() -> bool:
+    """Whether this thread is at work for a backward pass; torch.utils.module_tracker asks in this way too."""
+    return torch._C._current_graph_task_id() != -1
 
 
 def _layout(x: Tensor) -> str:

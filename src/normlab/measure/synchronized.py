@@ -15,8 +15,9 @@ import torch.distributed as dist
 from loky import get_reusable_executor
 from torch import Tensor, nn
 
+from normlab.measure.asking import without_dropout
 from normlab.measure.probe import Look
-from normlab.measure.reading import Reading, at_least, copy_of, in_float64, without_dropout
+from normlab.measure.reading import Reading, at_least, copy_of
 from normlab.surgery.find import SYNCHRONIZED
 
 PROCESSES = 2
@@ -47,8 +48,8 @@ class synchronized(Reading):
         at_least(6, self.examples, "examples")
 
     def __call__(self, look: Look) -> dict[str, float]:
-        model, x, y = in_float64(look, self.examples)
-        model, x, y = model.cpu(), x.cpu(), y.cpu()
+        model = copy_of(look.model).to("cpu", torch.float64)
+        x, y = look.x[: self.examples].to("cpu", torch.float64), look.y[: self.examples].cpu()
         without_dropout(model)  # whose masks would be others in each process
         shared = copy_of(model)
         for norm in shared.modules():
@@ -58,7 +59,8 @@ class synchronized(Reading):
         cut = len(y) // 3
         with _ONE_AT_A_TIME, tempfile.TemporaryDirectory() as folder:
             part = _part((Path(folder) / "store").as_uri(), shared, look.loss, len(y))
-            two = get_reusable_executor(max_workers=PROCESSES, timeout=PATIENCE.total_seconds())
+            # Alive between readings: one that left for idleness might be missed while the other waits for it.
+            two = get_reusable_executor(max_workers=PROCESSES, timeout=None)
             parts = [*two.map(part, range(PROCESSES), (x[:cut], x[cut:]), (y[:cut], y[cut:]))]
         apart = (sum(parts) - whole).abs().max() / whole.abs().max()
         return {"difference": round(apart.item(), DECIMALS)}

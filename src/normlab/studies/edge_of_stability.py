@@ -7,11 +7,11 @@ from normlab.lab.measures import of_record
 from normlab.lab.rules import near
 from normlab.lab.study import Measure
 from normlab.measure import curvature, to_plain
-from normlab.measure.curvature import EXAMPLES
 from normlab.store import Recipe, Record
 from normlab.surgery import swap
 
 RATES = (0.1, 0.2)
+EXAMPLES = 256
 FITTED = 0.1
 """Nats of training loss. Below it the curvature of the cross-entropy falls with the loss itself, at any rate."""
 LAST = 0.3
@@ -45,7 +45,7 @@ STUDY = Study(
         train_examples=EXAMPLES,
         batch_size=EXAMPLES,
         evaluate=("train",),
-        probes=(to_plain(curvature(every=20)),),
+        probes=(to_plain(curvature(every=20, examples=EXAMPLES)),),
     ),
     arms={arm(rate): Arm(swap("batch", "none"), lr=rate) for rate in RATES},
     measures=(

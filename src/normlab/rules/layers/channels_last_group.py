@@ -23,7 +23,7 @@ class ChannelsLastGroup(Rule):
     id = "NL511"
     severity = "warning"
     title = "a group norm that cancels in channels-last"
-    source = "measured with torch 2.13.0 on a CPU; Chan, Golub & LeVeque 1983, section 2"
+    source = "measured with torch 2.13.0 on a CPU; Chan, Golub & LeVeque 1983, on algorithms for the variance"
     remedy = "normlab.nn.GroupNorm, which is right in both layouts, or x.contiguous() before the norm"
 
     def check(self, example_norm_uses: dict[str, Use]) -> Iterator[Found]:

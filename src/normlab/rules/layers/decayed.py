@@ -19,7 +19,7 @@ class Decayed(Rule):
     id = "NL517"
     severity = "note"
     title = "weight decay on the parameters of layer, RMS or group norms"
-    source = "BERT's and GPT-3's training code; pytorch issue 1402"
+    source = "BERT's optimization.py, which leaves LayerNorm and bias out; pytorch issue 1402"
     remedy = "two groups of parameters: torch.optim.AdamW(normlab.surgery.param_groups(model, weight_decay=...))"
 
     def check(self, example_norms: dict[str, Norm], optimizer: Optimizer | None) -> Iterator[Found]:

@@ -62,6 +62,5 @@ def _half_steps(weight: Tensor) -> Tensor:
     """Half of the distance of each number to the next one towards 0; 0 has a next one near enough."""
     fraction, exponent = torch.frexp(weight.detach().abs().double())
     spacing = torch.ldexp(torch.full_like(fraction, torch.finfo(weight.dtype).eps / 2), exponent)
-    return torch.where(fraction == 0.5, spacing / 4, spacing / 2) * (
-        fraction > 0
-    )  # below a power of two they are twice as dense
+    # Below a power of two they are twice as dense.
+    return torch.where(fraction == 0.5, spacing / 4, spacing / 2) * (fraction > 0)

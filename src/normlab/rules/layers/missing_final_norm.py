@@ -22,7 +22,7 @@ class MissingFinalNorm(Rule):
     id = "NL508"
     severity = "warning"
     title = "a pre-norm transformer without a norm behind its last block"
-    source = "Xiong et al. 2020, arXiv 2002.04745, section 3.1: pre-LN has one more, right before the prediction"
+    source = "Xiong et al. 2020, arXiv 2002.04745, section 3: pre-LN has one more, right before the prediction"
     remedy = "a norm between the last block and the head, as TransformerEncoder(layer, n, norm=LayerNorm(width))"
 
     def check(self, model: nn.Module, norms: dict[str, Norm], evaluation: Pass) -> Iterator[Found]:

@@ -20,7 +20,7 @@ class PooledInstance(Rule):
     id = "NL503"
     severity = "error"
     title = "an instance norm whose mean is all that is read of it"
-    source = "Ulyanov, Vedaldi & Lempitsky 2016, arXiv 1607.08022, equation 4: the mean over positions is 0"
+    source = "Ulyanov, Vedaldi & Lempitsky 2016, arXiv 1607.08022: the mean over positions is taken off"
     remedy = "put the activation between the norm and the pooling, or another norm in its place"
 
     def check(self, model: nn.Module, example_norms: dict[str, Norm], flow: list[Link]) -> Iterator[Found]:

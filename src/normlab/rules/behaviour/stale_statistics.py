@@ -1,0 +1,51 @@
+"""NL304."""
+
+from collections.abc import Iterator
+
+from normlab.measure.merged import Moments
+from normlab.measure.norms import Norm
+from normlab.measure.running import remembered, untrained
+from normlab.rules.behaviour.young_statistics import YOUNG
+from normlab.rules.rule import Found, Rule
+from normlab.surgery.find import BatchNorm
+
+SHIFT = 3.0
+"""Standard deviations of the batch. Noise in place of digits stays within 0.5 in a trained ResNet-8."""
+SCALE = 8.0
+"""Factor of the standard deviation. There noise is within 2.9."""
+ENOUGH = 8
+"""Values per channel, below which a batch does not tell."""
+
+
+class StaleStatistics(Rule):
+    """Evaluation normalizes by the running statistics. Where these are far from those of the batches, the layers
+    behind see in evaluation what they never saw in training, and a model that is good in train() is bad in eval().
+    They lag where the weights moved since (finetuning with frozen averages, a late jump of the learning rate,
+    weights that were averaged, pruned or quantized), and where the data is another. If the batch is not of the kind
+    that the model was trained on, random numbers for instance, this is no matter.
+    """
+
+    id = "NL304"
+    severity = "warning"
+    title = "running statistics far from those of the batch"
+    source = "Wu & Johnson 2021, arXiv 2105.07576, section 3; github.com/pytorch/pytorch/issues/5406"
+    remedy = "normlab.surgery.recalibrate(model, batches) recomputes them from training data"
+    study = "averages"
+
+    def check(self, batch_inputs: dict[str, Moments], batch_norms: dict[str, Norm]) -> Iterator[Found]:
+        for path, batch in batch_inputs.items():
+            norm = batch_norms[path].module
+            assert isinstance(norm, BatchNorm)
+            if norm.running_mean is None or norm.running_var is None or batch.values < ENOUGH:
+                continue
+            if untrained(norm) or remembered(norm) > YOUNG:
+                continue
+            mean, var = norm.running_mean.double().cpu(), norm.running_var.double().cpu()
+            shift = ((batch.mean - mean).abs() / (batch.var + norm.eps).sqrt()).median().item()
+            scale = ((batch.var + norm.eps) / (var + norm.eps)).sqrt().log().median().exp().item()
+            if shift > SHIFT or not 1 / SCALE < scale < SCALE:
+                yield (
+                    path,
+                    f"in the median channel evaluation is off by {shift:.3g} standard deviations and scales by "
+                    f"{scale:.3g}, where about 0 and 1 are expected",
+                )
