@@ -72,6 +72,12 @@ def test_a_loader_whose_last_batch_is_one_example_is_refused_before_the_first_tr
         rehearse(asked)
 
 
+def test_a_loader_where_batch_sizes_are_compared_is_refused():
+    with pytest.raises(NormlabError, match="which compares batch sizes, got a DataLoader, whose batches"):
+        ask("batch-size", studies.find("batch-size"), size="quick", data_name="lab_zoo:loaders")
+    assert ask("bias", studies.find("bias"), size="quick", data_name="lab_zoo:loaders")
+
+
 def test_what_a_loader_costs_is_what_it_gives():
     recipe = BASE.replace(evaluate=("train",))
     streamed, there = (data.load(f"lab_zoo:{name}") for name in ("streamed", "loaders"))

@@ -22,6 +22,7 @@ from normlab.surgery import (
     remove_bias,
     reorder,
     scale_init,
+    stretch,
     swap,
 )
 from normlab.surgery.flow import fed_by
@@ -111,6 +112,7 @@ SURGERIES = [
     reorder("activation", "dropout"),
     dropout(0.3),
     scale_init(0.1),
+    stretch(3.0),
     swap("batch", "none"),
     swap("batch", "frozen"),
 ]
@@ -407,6 +409,25 @@ def test_dropout_sets_every_probability_or_puts_layers_behind_linear_activations
     assert not dropout(0.0)(models.lenet())
 
 
+@pytest.mark.parametrize("factor", [0.1, 4.0])
+def test_stretched_weights_before_norms_give_the_same_function_and_the_steps_of_another_rate(factor):
+    model = models.mlp((5,), 4, widths=[6, 3], seed=0).double()
+    swap("batch", "batch", {"eps": 0.0})(model)
+    x, y = torch.randn(9, 5, dtype=torch.float64), torch.randint(4, (9,))
+    gradients, outputs = [], []
+    for stretching in (None, stretch(factor)):
+        changes = stretching(model) if stretching else None
+        model.zero_grad()
+        outputs.append(model(x))
+        nn.functional.cross_entropy(outputs[-1], y).backward()
+        gradients.append({name: parameter.grad.clone() for name, parameter in model.named_parameters()})
+    assert changes.done.keys() == {f"linear{i}.{name}" for i in (1, 2) for name in ("weight", "bias")}
+    assert_close(outputs[1], outputs[0])
+    for name, gradient in gradients[0].items():
+        rate = 1 / factor if name in ("linear1.weight", "linear2.weight") else 1
+        assert_close(gradients[1][name], gradient * rate)
+
+
 def test_scale_init_sets_the_deviation_of_weights_and_nothing_else():
     model = models.lenet()
     before = copy.deepcopy(model.state_dict())
@@ -428,6 +449,7 @@ def test_scale_init_sets_the_deviation_of_weights_and_nothing_else():
         (lambda: dropout(1.0), r"in \[0, 1\)"),
         (lambda: dropout(float("nan")), r"in \[0, 1\)"),
         (lambda: scale_init(0), "above 0"),
+        (lambda: stretch(-1.0), "a factor above 0, got -1.0"),
         (lambda: scale_init(float("inf")), "above 0"),
         (lambda: reorder("norm", "pool"), "kind of layer"),
         (lambda: keep((4,))(models.lenet()), "below 4"),

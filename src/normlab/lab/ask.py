@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from normlab import data, models
-from normlab.data import Dataset, Examples
+from normlab.data import Dataset, Examples, Loaded
 from normlab.errors import NormlabError, bind
 from normlab.lab.plan import Arms
 from normlab.lab.study import Study
@@ -87,7 +87,8 @@ def ask(
 ) -> Ask:
     """The study at a size, with a user's own model, data or norm in the place of its own.
 
-    Raises NormlabError where they do not serve: no batch norm to ask about, one class, too few examples.
+    Raises NormlabError where they do not serve: no batch norm to ask about, one class, too few examples, a loader
+    where batch sizes are compared.
     """
     base = study.recipe_of(size)
     if norm is not None and study.with_norm:
@@ -104,7 +105,14 @@ def ask(
     if data_name is not None:
         base = base.replace(data=data_name)
     base = resolve(base.replace(threads=1))
-    base = fit_to(base, _load(base.data))
+    dataset = _load(base.data)
+    if isinstance(dataset.train, Loaded) and any("batch_size" in arm.changes for arm in study.arms.values()):
+        raise NormlabError(
+            f"examples as (x, y) for study {name}, which compares batch sizes",
+            "a DataLoader, whose batches are its own",
+            "return them as tensors",
+        )
+    base = fit_to(base, dataset)
     wanted = study.sizes[size].seeds if seeds is None else seeds
     return Ask(name, study, size, wanted, base, norm, command)
 

@@ -12,6 +12,7 @@ from normlab.measure.angular import angular, angular_updates, effective_rate, sc
 from normlab.measure.bias_gradient import bias_gradient
 from normlab.measure.curvature import curvature
 from normlab.measure.drift import drift, input_drift, input_moments
+from normlab.measure.equivalent_rates import equivalent_rates
 from normlab.measure.fit import fit
 from normlab.measure.gap import gap, statistics_gap
 from normlab.measure.ics import gradient_shift, ics
@@ -37,6 +38,7 @@ PROBES: dict[str, Callable[..., Probe]] = {
         bias_gradient,
         curvature,
         drift,
+        equivalent_rates,
         fit,
         gap,
         ics,
@@ -66,6 +68,7 @@ __all__ = [
     "curvature",
     "drift",
     "effective_rate",
+    "equivalent_rates",
     "fit",
     "from_plain",
     "gap",

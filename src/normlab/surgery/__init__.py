@@ -20,6 +20,7 @@ from normlab.surgery.param_groups import ParamGroups, param_groups
 from normlab.surgery.recalibrate import recalibrate
 from normlab.surgery.reorder import reorder
 from normlab.surgery.scale_init import scale_init
+from normlab.surgery.stretch import stretch
 from normlab.surgery.swap import swap
 from normlab.surgery.synchronize import synchronize
 from normlab.surgery.to_lanes import to_lanes
@@ -29,7 +30,7 @@ _BY_NAME: dict[str, type[Surgery]] = {
     each.__name__: each
     for each in (
         *(adapt, add_bias, adjust, checkpoint_safe, dropout, fold, freeze, keep, remove_bias, reorder, scale_init),
-        *(swap, unfreeze),
+        *(stretch, swap, unfreeze),
     )
 }
 
@@ -54,6 +55,7 @@ __all__ = [
     "remove_bias",
     "reorder",
     "scale_init",
+    "stretch",
     "swap",
     "synchronize",
     "to_lanes",
