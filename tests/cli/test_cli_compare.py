@@ -84,7 +84,7 @@ def test_as_decides(users):
         (["batch", "none", "--margin", 0], "expected a margin between 0 and 1"),
         (["batch", "none", "--lr", -1], "expected --lr to be greater than 0"),
         (["batch", "none", "--seeds", 0], "expected --seeds of at least 1"),
-        (["batch", "none", "--plot", "x.gif"], "expected a figure as .png, .svg or .html"),
+        (["batch", "none", "--plot", "x.gif"], "expected a figure as .png, .svg, .html or .json"),
         (["batch", "none", "--tune", "--data", "users:few"], "validation data in users:few"),
         (["batch"], "OTHER"),
     ],

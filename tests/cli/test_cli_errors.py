@@ -37,8 +37,8 @@ PARSED = [
     (["train", "--model-options", "eps=NaN"], "expected --model-options to be what JSON can hold: finite numbers"),
     (["train", "--model-options", "eps=1e999"], "expected --model-options to be what JSON can hold"),
     (["train", "--model-options", "text=\udcff"], "expected --model-options to be what JSON can hold"),
-    (["train", "--plot", "x.gif"], "expected a figure as .png, .svg or .html, got 'x.gif'"),
-    (["train", "--plot", "."], "expected a figure as .png, .svg or .html, got '.'"),
+    (["train", "--plot", "x.gif"], "expected a figure as .png, .svg, .html or .json, got 'x.gif'"),
+    (["train", "--plot", "."], "expected a figure as .png, .svg, .html or .json, got '.'"),
     (["train", "--plot", "nowhere/x.png"], "expected a figure in a folder that is there, got nowhere; make it first"),
     (["train", "--plot", "two\nlines/x.png"], "a folder that is there, got two lines; make it first"),
     (["runs", "lst"], 'Unknown command "lst". Did you mean "list"?'),
@@ -66,7 +66,7 @@ def test_before_anything_is_done(normlab, users, left, arguments, message):
 NAMED = [
     (
         ["--model", "lenett"],
-        "did you mean lenet? there are inception, lenet, mlp, resnet8, resnet20, resnet56, or your own as pkg",
+        "did you mean lenet? there are deep, inception, lenet, mlp, resnet8, resnet20, resnet56, or your own as pkg",
     ),
     (["--norm", "bacht"], "did you mean batch?"),
     (["--data", "digit"], "did you mean digits?"),

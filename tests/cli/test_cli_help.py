@@ -7,7 +7,20 @@ import pytest
 import normlab as package
 
 COMMANDS = {
-    (): ("train", "study", "compare", "explain", "laws", "bench", "data", "runs", "doctor", "--version", "--debug"),
+    (): (
+        "train",
+        "study",
+        "compare",
+        "measure",
+        "explain",
+        "laws",
+        "bench",
+        "data",
+        "runs",
+        "doctor",
+        "--version",
+        "--debug",
+    ),
     ("train",): (
         "torchrun",
         "--shares",
@@ -22,6 +35,11 @@ COMMANDS = {
         "fashion-mnist",
     ),
     ("compare",): ("--as", "--margin", "--tune", "--plot", "--workers", "--dry-run", "--json"),
+    ("measure",): ("signal", "activations", "landscape", "sharpness"),
+    ("measure", "signal"): ("--of", "--skip", "--model-options", "--data", "--batch", "--mode", "--output", "--json"),
+    ("measure", "activations"): ("--of", "--examples", "--classes", "--seed", "--device"),
+    ("measure", "landscape"): ("--lr", "--points", "--batch"),
+    ("measure", "sharpness"): ("--count", "--iterations", "--mode"),
     ("study",): ("list", "run", "show", "report"),
     ("study", "run"): ("--size", "--seeds", "--workers", "--dry-run", "--report", "--json", "--norm"),
     ("bench",): ("train", "kernels"),

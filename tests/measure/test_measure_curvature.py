@@ -1,4 +1,4 @@
-"""curvature: against a dense Hessian, central differences and a form whose eigenvalues are known."""
+"""curvature and sharpness: against a dense Hessian and central differences."""
 
 import dataclasses
 import math
@@ -11,8 +11,10 @@ from torch import Tensor, nn
 
 from compare import assert_close
 from normlab import nn as ours
-from normlab.measure import Look, curvature
-from normlab.measure.curvature import STEP, central_difference, gradient, hessian_vector_product, largest_eigenvalue
+from normlab.errors import NormlabError
+from normlab.measure import Look, curvature, sharpness
+from normlab.measure.hessian import central_difference, gradient, hessian_vector_product, largest_eigenvalues
+from normlab.models import lenet
 
 X = torch.randn(20, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 Y = torch.arange(20) % 3
@@ -91,69 +93,6 @@ def test_the_self_check_sees_a_derivative_that_is_wrong() -> None:
     assert curvature(1)(scaled)["self_check"] == pytest.approx(found, rel=1e-4), "it is relative"
 
 
-def quadratic(eigenvalues: list[float]) -> tuple[Callable[[], Tensor], list[Tensor], Tensor]:
-    """0.5 p' A p over two parameters, its parameters, and A."""
-    size = len(eigenvalues)
-    basis = torch.linalg.qr(torch.randn(size, size, dtype=torch.float64, generator=torch.Generator().manual_seed(3)))[
-        0
-    ]
-    matrix = basis @ torch.diag(torch.tensor(eigenvalues, dtype=torch.float64)) @ basis.T
-    parameters = [
-        torch.ones(1, 2, dtype=torch.float64, requires_grad=True),
-        torch.ones(size - 2, dtype=torch.float64, requires_grad=True),
-    ]
-
-    def loss() -> Tensor:
-        flat = torch.cat([parameter.flatten() for parameter in parameters])
-        return flat @ matrix @ flat / 2
-
-    return loss, parameters, matrix
-
-
-@pytest.mark.parametrize("eigenvalues", [[3.0, 1.0, 0.5, -7.0], [-1.0, -2.0, -3.0, -9.0], [2.0, 2.0, 2.0, 2.0]])
-def test_the_largest_is_that_of_the_highest_value_not_of_the_greatest_size(eigenvalues: list[float]) -> None:
-    loss, parameters, matrix = quadratic(eigenvalues)
-    product = hessian_vector_product(loss, parameters)
-    value, vector = largest_eigenvalue(product, parameters)
-    assert value == pytest.approx(max(eigenvalues), rel=1e-9)
-    assert vector.norm().item() == pytest.approx(1)
-    assert_close(matrix @ vector, value * vector, scale=1e4)
-    assert_close(central_difference(loss, parameters, vector), matrix @ vector, scale=1e6)
-    assert all(torch.equal(parameter, torch.ones_like(parameter)) for parameter in parameters), "they go back"
-
-
-@pytest.mark.parametrize("size", [0.01, 100.0])
-def test_the_differences_step_is_a_share_of_the_parameters_length(size: float) -> None:
-    weights = torch.full((4,), size / 2, dtype=torch.float64, requires_grad=True)
-    seen = []
-
-    def loss() -> Tensor:
-        seen.append(weights.detach().clone())
-        return weights.square().sum()
-
-    found = central_difference(loss, [weights], torch.full((4,), 3.0, dtype=torch.float64))
-    assert (seen[0] - seen[1]).norm().item() == pytest.approx(2 * STEP * max(1.0, size), rel=1e-6)
-    assert_close(found, torch.full((4,), 6.0, dtype=torch.float64), scale=1e6)
-
-
-def test_a_loss_that_is_linear_has_no_curvature_and_one_that_is_none_has_nan() -> None:
-    weights = [torch.ones(3, dtype=torch.float64, requires_grad=True)]
-    assert torch.equal(
-        hessian_vector_product(lambda: weights[0].sum(), weights)(torch.ones(3)), torch.zeros(3).double()
-    )
-    asked = tiny()
-    with torch.no_grad():
-        asked.model[0].weight[0, 0] = torch.nan
-    assert all(math.isnan(value) for value in curvature(1)(asked).values())
-
-
-def test_iterations_that_do_not_suffice_give_nan() -> None:
-    loss, parameters, _ = quadratic([float(index) for index in range(300)])
-    value, vector = largest_eigenvalue(hessian_vector_product(loss, parameters), parameters, iterations=1)
-    assert math.isnan(value)
-    assert vector.shape == (300,)
-
-
 def test_what_curves_downwards_allows_any_rate() -> None:
     class Hill(nn.Module):
         def __init__(self) -> None:
@@ -184,3 +123,63 @@ def test_frozen_parameters_do_not_count() -> None:
     whole, part = curvature(1)(tiny())["largest"], curvature(1)(asked)["largest"]
     assert 0 < part < whole
     assert gradient(loss_of(asked), [asked.model[3].bias]).shape == (3,)
+
+
+def test_a_loss_that_is_no_number_has_nan() -> None:
+    asked = tiny()
+    with torch.no_grad():
+        asked.model[0].weight[0, 0] = torch.nan
+    assert all(math.isnan(value) for value in curvature(1)(asked).values())
+
+
+def test_the_largest_of_bn_lenet_in_train_mode_is_that_of_central_differences() -> None:
+    """An operator without any second derivative, through the same Lanczos iteration."""
+    asked = look(lenet(seed=0).double(), torch.rand(24, 1, 28, 28, dtype=torch.float64))
+    found = sharpness(asked.model, asked.x, asked.y, asked.loss)
+    parameters = list(asked.model.parameters())
+    (largest,), _ = largest_eigenvalues(lambda v: central_difference(loss_of(asked), parameters, v), parameters)
+    assert found.mode == "train"
+    assert found.eigenvalues[0] == pytest.approx(largest, rel=1e-6)
+    assert found.self_check < 1e-6
+
+
+def test_evaluation_mode_is_another_function() -> None:
+    asked = tiny()
+    with torch.no_grad():
+        asked.model[1].running_var.fill_(4.0)
+    evaluated = sharpness(asked.model, asked.x, asked.y, asked.loss, mode="eval", count=3)
+    norm = asked.model[1]
+    fixed = nn.Sequential(asked.model[0], Fixed(norm), *asked.model[2:])
+    by_hand = torch.linalg.eigvalsh(dense(look(fixed, X, Y))).flip(0)
+    assert evaluated.mode == "eval"
+    assert evaluated.eigenvalues == pytest.approx(by_hand[:3].tolist(), rel=1e-6)
+    assert sharpness(asked.model, asked.x, asked.y, asked.loss).eigenvalues[0] != pytest.approx(by_hand[0].item())
+    assert asked.model.training
+
+
+class Fixed(nn.Module):
+    """What a batch norm does in evaluation, of plain operations."""
+
+    def __init__(self, norm: nn.BatchNorm1d) -> None:
+        super().__init__()
+        self.weight, self.bias = norm.weight, norm.bias
+        self.mean, self.scale = norm.running_mean.clone(), (norm.running_var + norm.eps).sqrt()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - self.mean) / self.scale * self.weight + self.bias
+
+
+def test_the_probe_names_what_follows_the_largest() -> None:
+    asked = tiny()
+    found = curvature(1, count=3)(asked)
+    by_hand = sharpness(asked.model, X, Y, asked.loss, count=3).eigenvalues
+    assert (found["largest"], found["eigenvalue 2"], found["eigenvalue 3"]) == by_hand
+    assert (
+        curvature(1, mode="eval")(asked)["largest"]
+        == sharpness(asked.model, X, Y, asked.loss, mode="eval").eigenvalues[0]
+    )
+
+
+def test_a_mode_that_there_is_not() -> None:
+    with pytest.raises(NormlabError, match="a known mode, got 'test'"):
+        curvature(1, mode="test")

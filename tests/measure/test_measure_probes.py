@@ -15,12 +15,19 @@ from normlab.measure import PROBES, from_plain, to_plain
 from normlab.store import Recipe
 
 PROBES_MADE = [
+    measure.activations(every=1, of=("leaf",), at=(50,), examples=8),
     measure.affine(every=10, channels=2),
+    measure.angular(every=1),
     measure.bias_gradient(every=1),
-    measure.curvature(every=0, iterations=30),
+    measure.curvature(every=0, iterations=30, count=2, mode="eval", examples=16),
+    measure.drift(every=2),
     measure.fit(every=2),
+    measure.gap(every=5, of=("norm", "affine")),
+    measure.ics(every=3),
+    measure.landscape(every=5, factors=(1, 2), examples=16),
     measure.optimizer_equation(every=5),
     measure.percentiles(every=10, of="norm", at=(5, 50)),
+    measure.signal(every=1, of=("affine", "norm"), skip=1, examples=16),
     measure.statistics_graph(every=0, steps=3),
     measure.under_statistics(every=4),
     measure.uniformity(every=3, channels=2, values=100),
@@ -74,6 +81,16 @@ def test_the_users_own() -> None:
         ({"name": "percentiles", "every": 1, "at": [15, 101]}, r"percentiles from 0 to 100, got \(15, 101\)"),
         ({"name": "percentiles", "every": 1, "at": []}, "percentiles from 0 to 100"),
         ({"name": "percentiles", "every": 1, "at": 15}, "arguments of percentiles"),
+        ({"name": "activations", "every": 1, "of": ["relu"]}, "a known kind of layer, got 'relu'"),
+        ({"name": "activations", "every": 1, "of": []}, "kinds of layers, one at least, got none"),
+        ({"name": "activations", "every": 1, "at": [-1]}, r"percentiles from 0 to 100, got \(-1,\)"),
+        ({"name": "signal", "every": 1, "skip": -1}, "skip as a whole number of at least 0, got -1"),
+        ({"name": "signal", "every": 1, "of": "convolution"}, "a known kind of layer, got 'convolution'"),
+        ({"name": "landscape", "every": 1, "factors": []}, "factors of the learning rate above 0, one at least"),
+        ({"name": "landscape", "every": 1, "factors": [1, 0]}, r"factors of the learning rate above 0.*\(1, 0\)"),
+        ({"name": "curvature", "every": 1, "mode": "test"}, "a known mode, got 'test'"),
+        ({"name": "curvature", "every": 1, "count": 0}, "count as a whole number of at least 1, got 0"),
+        ({"name": "gap", "every": 1, "of": ["norms"]}, "a known kind of layer, got 'norms'; did you mean norm"),
         ({"name": "users_probes:counts", "every": 1}, r"did you mean count\?"),
         ({"name": "users_probes:without_every"}, "users_probes:without_every to give a probe.*got a function"),
         ({"name": "users_probes:number", "every": 1}, "users_probes:number to give a probe.*got a int"),
@@ -121,6 +138,8 @@ def test_the_same_again_gives_the_same_numbers(probe: measure.Probe) -> None:
 def test_it_answers_where_there_is_no_norm_and_where_a_tensor_has_a_past(probe: measure.Probe) -> None:
     if isinstance(probe, measure.percentiles):
         probe = dataclasses.replace(probe, of="activation")
+    if isinstance(probe, measure.gap):
+        probe = dataclasses.replace(probe, of=("affine",))
     assert isinstance(probe(look(net(norms="none"))), dict)
     book = look(book_net(detached=False))
     book.model(book.x)
@@ -132,7 +151,7 @@ class Failing(nn.Module):
         raise ArithmeticError
 
 
-@pytest.mark.parametrize("probe", [measure.percentiles(1), measure.variance_ratio(1)])
+@pytest.mark.parametrize("probe", [measure.percentiles(1), measure.variance_ratio(1), measure.gap(1)])
 def test_hooks_and_modes_go_back_where_the_model_raises(probe: measure.Probe) -> None:
     model = nn.Sequential(nn.Dropout(0.5), nn.ReLU(), nn.BatchNorm2d(1), Failing())
     with pytest.raises(ArithmeticError):

@@ -96,12 +96,12 @@ def test_anything_else_is_refused_in_one_line(body: str, message: str, written: 
     [
         (
             "lennet",
-            r"a known model, got 'lennet'; did you mean lenet\? there are inception, lenet, mlp, "
+            r"a known model, got 'lennet'; did you mean lenet\? there are deep, inception, lenet, mlp, "
             r"resnet8, resnet20, resnet56, or your own as pkg",
         ),
         (
             "resnet152",
-            r"did you mean resnet\d+\? there are inception, lenet, mlp, resnet8, resnet20, resnet56, or your own",
+            r"did you mean resnet\d+\? there are deep, inception, lenet, mlp, resnet8, resnet20, resnet56, or your own",
         ),
         (
             "no_such_module_anywhere:make",

@@ -67,9 +67,9 @@ def test_a_target_that_will_do(tmp_path, name):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("a.gif", "a figure as .png, .svg or .html, got '.*a.gif'"),
-        ("a", "a figure as .png, .svg or .html, got '.*a'"),
-        (".png", "a figure as .png, .svg or .html, got '.*png'"),
+        ("a.gif", "a figure as .png, .svg, .html or .json, got '.*a.gif'"),
+        ("a", "a figure as .png, .svg, .html or .json, got '.*a'"),
+        (".png", "a figure as .png, .svg, .html or .json, got '.*png'"),
         ("nowhere/a.png", "a folder that is there, got .*nowhere; make it first"),
         ("folder.png", "a figure as a file, got the folder .*folder.png"),
         ("file/a.png", "a folder that is there, got .*file; make it first"),

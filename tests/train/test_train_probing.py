@@ -21,12 +21,19 @@ RECIPE = Recipe(
 )
 STEPS = 10  # five an epoch, of which the last has two examples
 MADE = {
+    "activations": measure.activations(every=3),
     "affine": measure.affine(every=1),
+    "angular": measure.angular(every=2),
     "bias_gradient": measure.bias_gradient(every=3),
     "curvature": measure.curvature(every=4, iterations=5),
+    "drift": measure.drift(every=2),
     "fit": measure.fit(every=1),
+    "gap": measure.gap(every=5),
+    "ics": measure.ics(every=5),
+    "landscape": measure.landscape(every=5, factors=(0.5, 2)),
     "optimizer_equation": measure.optimizer_equation(every=2),
     "percentiles": measure.percentiles(every=2),
+    "signal": measure.signal(every=5),
     "statistics_graph": measure.statistics_graph(every=5, steps=2),
     "uniformity": measure.uniformity(every=5, channels=2, values=100),
     "under_statistics": measure.under_statistics(every=5),

@@ -45,6 +45,11 @@ app.command(
     help="Look for what is wrong with the normalization of a model, and say what mends it.",
 )
 app.command(
+    "normlab.cli.measure:measure",
+    name="measure",
+    help="Ask a network how its signals, its gradients and its loss behave.",
+)
+app.command(
     "normlab.cli.explain:explain",
     name="explain",
     help="Explain a norm or a word, with a picture; bare, list the topics.",

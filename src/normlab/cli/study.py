@@ -47,7 +47,7 @@ class Subject:
     """What is asked about, where it is not the study's own."""
 
     model: str | None = None
-    """A model of yours, as pkg.module:callable, or lenet, mlp, inception."""
+    """A model of yours, as pkg.module:callable, or lenet, mlp, inception, resnet8, deep."""
     model_options: Annotated[tuple[str, ...], Parameter(consume_multiple=(1, None), negative="")] = ()
     """Options of the model, as k=v."""
     data: str | None = None

@@ -10,11 +10,23 @@ from pathlib import Path
 
 from normlab import errors
 from normlab.data import digits, fashion_mnist, named
+from normlab.data.corruptions import CORRUPTIONS, corrupt
 from normlab.data.dataset import Dataset, hold_out
 from normlab.data.sources import Say
 from normlab.data.split import Examples, Loaded
 
-__all__ = ["NAMES", "Dataset", "Examples", "Facts", "Loaded", "describe", "hold_out", "load"]
+__all__ = [
+    "CORRUPTIONS",
+    "NAMES",
+    "Dataset",
+    "Examples",
+    "Facts",
+    "Loaded",
+    "corrupt",
+    "describe",
+    "hold_out",
+    "load",
+]
 
 
 @dataclass(frozen=True)

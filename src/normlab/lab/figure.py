@@ -9,6 +9,9 @@ from normlab.lab import look
 from normlab.lab.look import axis_of, data, number, over, upright
 from normlab.store.verdict import Figure, Finding
 
+POINTED = 30
+"""Points of a line up to which each is marked."""
+
 
 def points(
     title: str,
@@ -192,22 +195,26 @@ def _apart(findings: Sequence[Finding]) -> Iterator[tuple[str, Finding]]:
         yield (f"{each.rule} ({number_ + 1})" if again else each.rule), each
 
 
-def paths(title: str, values: Mapping[str, Sequence[tuple[float, float]]], *, x: str, axis: str) -> Figure:
-    """Name to (x, y): one line a name."""
-    rows = [
+def paths(
+    title: str, values: Mapping[str, Sequence[tuple[float, float]]], *, x: str, axis: str, log: bool = False
+) -> Figure:
+    """Name to (x, y): one line a name, with points on a short one; y logarithmic, if `log`, where all are above 0."""
+    rows: look.Rows = [
         {"name": name, "x": at, "value": float(y)}
         for name, line in values.items()
         for at, y in line
         if math.isfinite(y)
     ]
+    pointed = max(map(len, values.values()), default=0) <= POINTED
+    y = upright(axis, log=log and all(row["value"] > 0 for row in rows), empty=not rows)
     chart = (
         altair.Chart(data(rows))
-        .mark_line(strokeWidth=2)
+        .mark_line(strokeWidth=2, point=pointed)
         .encode(
             look.color(values, "name"),
             look.dash(values, "name"),
             x=altair.X("x:Q", **over(x, rows)),
-            y=altair.Y("value:Q", **upright(axis, empty=not rows)),
+            y=altair.Y("value:Q", **y),
             tooltip=["name:N", number("x"), number("value")],
         )
         .properties(width="container", height=look.HEIGHT)

@@ -8,7 +8,7 @@ import dataclasses
 from torch import Tensor, nn
 
 from normlab.measure.probe import Look
-from normlab.measure.reading import Reading, in_float64
+from normlab.measure.reading import Reading, copy_of, in_float64
 from normlab.surgery.flow import fed_by
 
 
@@ -22,7 +22,7 @@ class bias_gradient(Reading):
     """
 
     def __call__(self, look: Look) -> dict[str, float]:
-        model, x, y = in_float64(look)
+        model, x, y = in_float64(copy_of(look.model), look.x, look.y)
         model.train()
         layers = [model.get_submodule(path) for path in fed_by(model)[0].values()]
         look.loss(model(x), y).backward()

@@ -11,7 +11,7 @@ import torch
 
 from normlab.errors import NormlabError, choose
 from normlab.measure.probe import Look
-from normlab.measure.reading import Reading, inputs_of
+from normlab.measure.reading import Reading, check_percentiles, inputs_of
 from normlab.surgery.reorder import KINDS
 
 
@@ -32,8 +32,7 @@ class percentiles(Reading):
         super().__post_init__()
         choose(KINDS, self.of, "kind of layer")
         object.__setattr__(self, "at", tuple(self.at))  # from JSON it comes as a list
-        if not self.at or not all(isinstance(q, int | float) and 0 <= q <= 100 for q in self.at):
-            raise NormlabError("percentiles from 0 to 100", self.at)
+        check_percentiles(self.at)
 
     def __call__(self, look: Look) -> dict[str, float]:
         layers = {path: layer for path, layer in look.model.named_modules() if isinstance(layer, KINDS[self.of])}
@@ -42,7 +41,7 @@ class percentiles(Reading):
             raise NormlabError(f"layers that are modules ({kinds})", "none", "write functions as layers")
         with torch.no_grad(), inputs_of(layers, lambda x: x.double().flatten().cpu().numpy()) as inputs:
             look.model(look.x)
-        found = {path: np.percentile(np.concatenate(values), self.at) for path, values in inputs.items() if values}
+        found = {path: np.percentile(np.concatenate(values), self.at) for path, values in inputs.items()}
         return {
             f"{path} p{q:g}": float(value)
             for path, values in found.items()

@@ -3,14 +3,14 @@
 import contextlib
 import copy
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from normlab.errors import NormlabError
-from normlab.measure.probe import Look
 
 Kept = TypeVar("Kept")
 
@@ -38,25 +38,51 @@ def at_least(least: int, value: object, name: str) -> None:
         raise NormlabError(f"{name} as a whole number of at least {least}", repr(value))
 
 
+def check_percentiles(at: Sequence[float]) -> None:
+    """Raises NormlabError unless they are percentiles, one at least."""
+    if not at or not all(isinstance(q, int | float) and 0 <= q <= 100 for q in at):
+        raise NormlabError("percentiles from 0 to 100", at)
+
+
 @contextlib.contextmanager
 def inputs_of(modules: Mapping[str, nn.Module], keep: Callable[[Tensor], Kept]) -> Iterator[dict[str, list[Kept]]]:
-    """What `keep` makes of every first input of these modules, by path, one for each use.
+    """What `keep` makes of every first input of these modules, by path in order of first use, one for each use.
 
     `keep` is called before the module is: what an in-place layer does to its input comes later.
     """
-    kept: dict[str, list[Kept]] = {path: [] for path in modules}
+    kept: dict[str, list[Kept]] = {}
 
     def hook(path: str) -> Callable[..., None]:
         def look(_: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
-            kept[path].append(keep((arguments[0] if arguments else keywords["input"]).detach()))
+            value = arguments[0] if arguments else keywords["input"]
+            kept.setdefault(path, []).append(keep(value.detach()))
 
         return look
 
-    handles = [module.register_forward_pre_hook(hook(path), with_kwargs=True) for path, module in modules.items()]
-    try:
+    with _removed(module.register_forward_pre_hook(hook(path), with_kwargs=True) for path, module in modules.items()):
         yield kept
+
+
+@contextlib.contextmanager
+def outputs_of(modules: Mapping[str, nn.Module], keep: Callable[[Tensor], Kept]) -> Iterator[dict[str, list[Kept]]]:
+    """Likewise of every output, before a later layer works on it in place."""
+    kept: dict[str, list[Kept]] = {}
+
+    def hook(path: str) -> Callable[..., None]:
+        return lambda _module, _input, output: kept.setdefault(path, []).append(keep(output.detach()))
+
+    with _removed(module.register_forward_hook(hook(path)) for path, module in modules.items()):
+        yield kept
+
+
+@contextlib.contextmanager
+def _removed(handles: Iterable[RemovableHandle]) -> Iterator[None]:
+    """Hooks, for a while."""
+    held = list(handles)
+    try:
+        yield
     finally:
-        for handle in handles:
+        for handle in held:
             handle.remove()
 
 
@@ -76,8 +102,7 @@ def copy_of(model: nn.Module) -> nn.Module:
     return twin
 
 
-def in_float64(look: Look, examples: int | None = None) -> tuple[nn.Module, Tensor, Tensor]:
-    """A copy of the model, and the first `examples` of the batch: x (N, ...) and y (N,), in float64."""
-    device = torch.device("cpu") if look.x.device.type == "mps" else look.x.device  # which has no float64
-    x = look.x[:examples].to(device, torch.float64)
-    return copy_of(look.model).to(device, torch.float64), x, look.y[:examples].to(device)
+def in_float64(model: nn.Module, x: Tensor, y: Tensor) -> tuple[nn.Module, Tensor, Tensor]:
+    """A model, which is moved, and a batch, where there is float64: on the CPU instead of MPS."""
+    device = torch.device("cpu") if x.device.type == "mps" else x.device
+    return model.to(device, torch.float64), x.to(device, torch.float64), y.to(device)

@@ -8,9 +8,10 @@ import dataclasses
 import torch
 from torch import Tensor, nn
 
+from normlab.measure.asking import asking
 from normlab.measure.probe import Look
 from normlab.measure.reading import Reading
-from normlab.surgery import evaluating, recalibrate
+from normlab.measure.statistics import STATISTICS, evaluate_under
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,13 +23,12 @@ class under_statistics(Reading):
     def __call__(self, look: Look) -> dict[str, float]:
         half = len(look.x) // 2
         x, y = look.x[half:], look.y[half:]
-        with torch.no_grad():
-            with evaluating(look.model):
-                running = _accuracy(look.model, x, y)
-                changes = recalibrate(look.model, lambda: (look.x[:half],))
-                recomputed = _accuracy(look.model, x, y)
-                changes.undo()
-            return {"running": running, "recomputed": recomputed, "batch": _accuracy(look.model, x, y)}
+        found = {}
+        with torch.no_grad(), asking(look.model) as copy:
+            for statistics in STATISTICS:
+                evaluate_under(copy, statistics, lambda: (look.x[:half],))
+                found[statistics] = _accuracy(copy, x, y)
+        return found
 
 
 def _accuracy(model: nn.Module, x: Tensor, y: Tensor) -> float:

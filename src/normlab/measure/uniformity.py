@@ -41,7 +41,7 @@ class uniformity(Reading):
     def __call__(self, look: Look) -> dict[str, float]:
         with torch.no_grad(), inputs_of(batch_norms(look.model), self._by_channel) as inputs:
             look.model(look.x)
-        samples = {path: torch.cat(uses, 1) for path, uses in inputs.items() if uses}
+        samples = {path: torch.cat(uses, 1) for path, uses in inputs.items()}
         draw = torch.Generator().manual_seed(look.recipe.seed)
         samples[NORMAL] = torch.randn(self.channels, self.values, generator=draw, dtype=torch.float64)
         found = {}

@@ -45,9 +45,8 @@ class variance_ratio(Reading):
                 for layer, mode in zip(dropouts, modes, strict=True):
                     layer.train(mode)
         return {
-            path: (torch.stack(evaluation[path]).mean() / torch.stack(training[path]).mean()).item()
-            for path in norms
-            if training[path]
+            path: (torch.stack(evaluation[path]).mean() / torch.stack(uses).mean()).item()
+            for path, uses in training.items()
         }
 
 

@@ -7,18 +7,21 @@ import torch
 from torch import nn
 
 from normlab.errors import NormlabError, bind, choose, is_reference, load, one_line
+from normlab.models.deep import deep
 from normlab.models.inception import inception
 from normlab.models.lenet import lenet
 from normlab.models.mlp import mlp
 from normlab.models.parts import parameter_count
 from normlab.models.resnet import resnet8, resnet20, resnet56
-from normlab.models.streams import DropoutStreams, borrowed, generator, key, seed_everything_else
+from normlab.models.streams import DropoutStreams, generator, key, seed_everything_else
+from normlab.surgery.generators import borrowed
 
 __all__ = [
     "MODELS",
     "DropoutStreams",
     "borrowed",
     "build",
+    "deep",
     "find",
     "generator",
     "inception",
@@ -33,6 +36,7 @@ __all__ = [
 ]
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
+    "deep": deep,
     "inception": inception,
     "lenet": lenet,
     "mlp": mlp,

@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from normlab.errors import NormlabError, choose
-from normlab.models.streams import borrowed, key
+from normlab.models.streams import key
 from normlab.nn import make_norm
+from normlab.surgery.generators import borrowed
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "sigmoid": nn.Sigmoid,
@@ -18,7 +19,10 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "gelu": nn.GELU,
 }
 POOLINGS: dict[str, Callable[[int], nn.Module]] = {"avg": nn.AvgPool2d, "max": nn.MaxPool2d}
-INITIALIZATIONS: dict[str, Callable[[torch.Tensor], object] | None] = {
+Draw = Callable[[torch.Tensor], object]
+"""Fills a weight with what it draws from torch's global generator."""
+
+INITIALIZATIONS: dict[str, Draw | None] = {
     "torch": None,
     "xavier": nn.init.xavier_uniform_,
 }
@@ -68,12 +72,16 @@ def standing(norms: str | int | Sequence[int], groups: dict[str, Sequence[int]],
 
 
 def initialize_weights(model: nn.Sequential, init: str, seed: int | None) -> nn.Sequential:
-    """Draw the initial weights: torch's defaults, or Xavier-uniform weights over torch's biases as in the book.
+    """Draw the initial weights: torch's defaults, or Xavier-uniform weights over torch's biases as in the book."""
+    return draw_weights(model, choose(INITIALIZATIONS, init, "initialization"), seed)
+
+
+def draw_weights(model: nn.Sequential, draw_weight: Draw | None, seed: int | None) -> nn.Sequential:
+    """Draw every weight by a function that fills it, over torch's own biases; by torch's defaults if None.
 
     With a seed each layer draws from the stream (seed, its path), so that one layer more or less shifts no
     other draw.
     """
-    draw_weight = choose(INITIALIZATIONS, init, "initialization")
     for path, layer in model.named_modules():
         if not isinstance(layer, nn.Conv2d | nn.Linear):
             continue

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
+from normlab.surgery.generators import borrowed, global_generators
 from normlab.surgery.hooks import reads_no_input
 
 
@@ -26,19 +27,6 @@ def generator(seed: int, *path: object) -> torch.Generator:
     return torch.Generator().manual_seed(key(seed, *path))
 
 
-def global_generators(device: torch.device) -> list[torch.Generator]:
-    """Torch's own generators that a model on this device draws from: the CPU's, and the device's."""
-    generators = [torch.default_generator]
-    if device.type == "cuda":
-        torch.cuda.init()
-        generators.append(
-            torch.cuda.default_generators[torch.cuda.current_device() if device.index is None else device.index]
-        )
-    elif device.type == "mps":
-        generators.append(torch.mps._get_default_mps_generator())
-    return generators
-
-
 def seed_everything_else(device: torch.device, seed: int, *path: object) -> None:
     """Point torch's global generators, CPU and device, to the stream (seed, *path).
 
@@ -46,17 +34,6 @@ def seed_everything_else(device: torch.device, seed: int, *path: object) -> None
     """
     for each in global_generators(device):
         each.manual_seed(key(seed, *path))
-
-
-@contextlib.contextmanager
-def borrowed(device: torch.device | None = None) -> Iterator[None]:
-    """Give torch's global generators, CPU and device, back as they were."""
-    states = [(each, each.get_state()) for each in global_generators(device or torch.device("cpu"))]
-    try:
-        yield
-    finally:
-        for each, state in states:
-            each.set_state(state)
 
 
 class DropoutStreams:

@@ -1,6 +1,7 @@
-"""A chart into a file: PNG and SVG through vl-convert, HTML that works offline."""
+"""A chart into a file: PNG and SVG through vl-convert, HTML that works offline, JSON as Vega-Lite."""
 
 import html
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -46,8 +47,8 @@ vegaEmbed("#chart", spec, {{actions: false, renderer: "svg"}});
 
 def check_target(path: Path) -> None:
     """Raises NormlabError if no figure can be written there: the ending, or the folder."""
-    if path.suffix.lower() not in (".png", ".svg", ".html"):
-        raise NormlabError("a figure as .png, .svg or .html", repr(str(path)))
+    if path.suffix.lower() not in (".png", ".svg", ".html", ".json"):
+        raise NormlabError("a figure as .png, .svg, .html or .json", repr(str(path)))
     if path.is_dir():
         raise NormlabError("a figure as a file", f"the folder {path}", "name a file in it")
     if not path.parent.is_dir():
@@ -96,6 +97,8 @@ def write(spec: dict[str, Any], path: Path, title: str) -> None:
         content = vl_convert.vegalite_to_png(spec, scale=2)
     elif path.suffix.lower() == ".svg":
         content = vl_convert.vegalite_to_svg(spec).encode()
+    elif path.suffix.lower() == ".json":
+        content = json.dumps(spec, allow_nan=False).encode()
     else:
         description = html.escape(str(spec.get("description", title)))
         content = _TEMPLATE.format(

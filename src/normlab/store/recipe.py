@@ -24,7 +24,7 @@ class Recipe(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
     model: str = Field("lenet", min_length=1)
-    """lenet, mlp, inception, resnet8, or your own as pkg.module:callable (a function that returns an nn.Module)."""
+    """lenet, mlp, deep, inception, resnet8, or your own as pkg.module:callable (a function that returns a module)."""
     model_options: dict[str, JsonValue] = {}
     """Options of the model, as k=v."""
     surgeries: tuple[dict[str, JsonValue], ...] = ()

@@ -1,0 +1,21 @@
+"""Which statistics a network normalizes by in evaluation."""
+
+from torch import nn
+
+from normlab.surgery import recalibrate
+from normlab.surgery.find import batch_norms
+from normlab.surgery.recalibrate import Batches
+
+STATISTICS = ("running", "recomputed", "batch")
+
+
+def evaluate_under(model: nn.Module, statistics: str, batches: Batches) -> None:
+    """Put a model in evaluation mode: under its running statistics, under those recomputed over `batches`, which
+    replace them, or under those of the batch at hand, which move them.
+    """
+    model.eval()
+    if statistics == "recomputed":
+        recalibrate(model, batches)
+    elif statistics == "batch":
+        for norm in batch_norms(model).values():
+            norm.train()
