@@ -1,6 +1,9 @@
 """What a study draws: from its results to figures."""
 
+import math
+from collections import defaultdict
 from collections.abc import Sequence
+from statistics import fmean
 
 from normlab.lab import figure
 from normlab.lab.cell import train_accuracy
@@ -98,6 +101,23 @@ def paths(probe: str, arm: str, chosen: str, title: str) -> Drawing:
         series = record.result.probes.get(probe) if record else None
         names = [name for name in series.values if chosen in name] if series else []
         return figure.paths(title, {name: _readings(record, probe, name) for name in names}, x="step", axis=title)
+
+    return draw
+
+
+def by_layer(probe: str, ending: str, title: str) -> Drawing:
+    """A probe's first reading of every value whose name has this ending, its geometric mean over the seeds."""
+
+    def draw(results: Results) -> Figure:
+        logs: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+        for cell in results.cells:
+            for record in cell.records:
+                lines = [line for name, line in record.result.probes[probe].values.items() if name.endswith(ending)]
+                for layer, (first, *_) in enumerate(lines, 1):
+                    if first:
+                        logs[cell.arm][layer].append(math.log(first))
+        means = {arm: [(at, math.exp(fmean(each))) for at, each in line.items()] for arm, line in logs.items()}
+        return figure.paths(title, means, x="layer", axis=title, log=True)
 
     return draw
 
