@@ -7,6 +7,7 @@ from statistics import fmean
 
 from normlab.lab import figure
 from normlab.lab.cell import train_accuracy
+from normlab.lab.measures import by_loss
 from normlab.lab.study import Drawing, Results
 from normlab.store import Epoch, Record
 from normlab.store.verdict import Figure
@@ -89,6 +90,20 @@ def readings(probe: str, value: str, title: str, *, percent: bool = False) -> Dr
             if line := _readings(cell.record, probe, value):
                 values.setdefault(cell.arm, {})[cell.seed] = line
         return figure.curves(title, values, x="step", axis=title, percent=percent)
+
+    return draw
+
+
+def over_loss(probe: str, value: str, title: str) -> Drawing:
+    """A probe's value against its loss, as `at_matched_loss` compares it."""
+
+    def draw(results: Results) -> Figure:
+        values: dict[str, dict[float, dict[int, float]]] = {}
+        for cell in results.cells:
+            if cell.record is not None:
+                for loss, mean in by_loss(cell.record, probe, value).items():
+                    values.setdefault(cell.arm, {}).setdefault(loss, {})[cell.seed] = mean
+        return figure.sweep(title, values, x="loss", axis=title, percent=False, log=False)
 
     return draw
 
