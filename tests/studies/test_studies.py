@@ -29,7 +29,7 @@ MORE = {
     "depth-explosion": {"train_examples": 60, "batch_size": 60, "model_options": {"width": 20}},
     "convergence": {"train_examples": 60, "batch_size": 60, "epochs": 12},
     "returned-statistics": {"train_examples": 40},
-    "smoothness": {"train_examples": 60, "epochs": 8},
+    "smoothness": {"train_examples": 60, "batch_size": 60, "epochs": 12},
     "transforms": {"train_examples": 20},
 }
 SEEDS = 2
