@@ -73,9 +73,10 @@ STUDY = Study(
     sizes={"quick": Size(20, {}), "standard": Size(40, {}), "full": Size(100, {})},
     figures=(draw.points(RATE), draw.by_layer("signal", " gradient", "mean square of the gradient")),
     caveats=(
-        "Each seed's rate is fitted to the logarithms of its gradients; the first 6 layers (10 of the linear networks) are "
-        "left out, in which examples still are as alike as the data made them, and the output. A pilot of three seeds "
-        "said how many; the rates themselves are theory's, of infinite width and, with ReLU, of infinite batches.",
+        "Each seed's rate is e to the slope of the logarithms of its gradients; its mean is e to the mean slope, to 1e-4. The "
+        "fit leaves out the output and the first 6 of 16 layers (10 of 30 in the linear networks), in which examples still "
+        "are as alike as the data made them; a pilot of three seeds said how many. The rates that they are held to are "
+        "those of infinite width and, with ReLU, of infinite batches.",
         "At initialization: nothing is trained but one step that a trial cannot do without, after the reading. Whether "
         "training suffers is another matter, and residual networks have other rates.",
         "Another model has no rate to be held to; `normlab measure signal` gives its own.",
