@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from outcomes import BASE, carry_out, trained
 
 from normlab.lab.cell import unusable
-from normlab.lab.plan import STEP, bisection, every_arm, every_rate, floor_of, tuned
+from normlab.lab.plan import STEP, before_training, bisection, every_arm, every_rate, floor_of, tuned
 
 few = settings(max_examples=25, deadline=None)
 
@@ -59,12 +59,27 @@ def test_a_search_never_sees_test_data_and_what_decides_has_the_arms_own_probes(
 
 
 @pytest.mark.parametrize(
-    ("plan", "count"), [(every_arm, 6), (every_rate(GRID), 24), (tuned(GRID), 22), (bisection(1.0), 24)]
+    ("plan", "count"),
+    [
+        (every_arm, 6),
+        (before_training, 6),
+        (every_rate(GRID), 24),
+        (tuned(GRID), 22),
+        (bisection(1.0), 24),
+    ],
 )
 def test_what_it_expects(plan, count):
     assert plan.expected(2, 3) == count
     if not isinstance(plan, bisection):  # whose number hangs on the outcomes
         assert len(carry_out(plan, ARMS, range(3), lambda trial: trained(trial.recipe))[0]) == count
+
+
+def test_before_training_asks_what_every_arm_does_and_judges_none():
+    (asked, trials), (usual, _) = (
+        carry_out(plan, ARMS, range(2), lambda trial: trained(trial.recipe)) for plan in (before_training, every_arm)
+    )
+    assert asked.keys() == usual.keys()
+    assert not any(trial.decides for trial in trials)
 
 
 def test_more_seeds_want_what_fewer_wanted():

@@ -26,9 +26,11 @@ STANDS = {"supported", "contradicted", "inconclusive"}
 TINY = {"train_examples": 60, "epochs": 1, "batch_size": 20, "precise_examples": 20}
 # What a study needs more of, lest it has nothing to draw.
 MORE = {
+    "depth-explosion": {"train_examples": 60, "batch_size": 60, "model_options": {"width": 20}},
     "convergence": {"train_examples": 60, "batch_size": 60, "epochs": 12},
     "precise-bn": {"batch_size": 3},
     "returned-statistics": {"train_examples": 40},
+    "smoothness": {"train_examples": 60, "batch_size": 60, "epochs": 12},
     "transforms": {"train_examples": 20},
 }
 # Arms whose probe takes its time.

@@ -1,9 +1,13 @@
 """What a study draws: from its results to figures."""
 
+import math
+from collections import defaultdict
 from collections.abc import Sequence
+from statistics import fmean
 
 from normlab.lab import figure
 from normlab.lab.cell import train_accuracy
+from normlab.lab.measures import by_loss
 from normlab.lab.study import Drawing, Results
 from normlab.store import Epoch, Record
 from normlab.store.verdict import Figure
@@ -90,6 +94,20 @@ def readings(probe: str, value: str, title: str, *, percent: bool = False) -> Dr
     return draw
 
 
+def over_loss(probe: str, value: str, title: str) -> Drawing:
+    """A probe's value against its loss, as `at_matched_loss` compares it."""
+
+    def draw(results: Results) -> Figure:
+        values: dict[str, dict[float, dict[int, float]]] = {}
+        for cell in results.cells:
+            if cell.record is not None:
+                for loss, mean in by_loss(cell.record, probe, value).items():
+                    values.setdefault(cell.arm, {}).setdefault(loss, {})[cell.seed] = mean
+        return figure.sweep(title, values, x="loss", axis=title, percent=False, log=False)
+
+    return draw
+
+
 def paths(probe: str, arm: str, chosen: str, title: str) -> Drawing:
     """Every value of a probe whose name contains `chosen`, over the steps of the first seed."""
 
@@ -98,6 +116,23 @@ def paths(probe: str, arm: str, chosen: str, title: str) -> Drawing:
         series = record.result.probes.get(probe) if record else None
         names = [name for name in series.values if chosen in name] if series else []
         return figure.paths(title, {name: _readings(record, probe, name) for name in names}, x="step", axis=title)
+
+    return draw
+
+
+def by_layer(probe: str, ending: str, title: str) -> Drawing:
+    """A probe's first reading of every value whose name has this ending, its geometric mean over the seeds."""
+
+    def draw(results: Results) -> Figure:
+        logs: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+        for cell in results.cells:
+            for record in cell.records:
+                lines = [line for name, line in record.result.probes[probe].values.items() if name.endswith(ending)]
+                for layer, (first, *_) in enumerate(lines, 1):
+                    if first:
+                        logs[cell.arm][layer].append(math.log(first))
+        means = {arm: [(at, math.exp(fmean(each))) for at, each in line.items()] for arm, line in logs.items()}
+        return figure.paths(title, means, x="layer", axis=title, log=True)
 
     return draw
 

@@ -1,11 +1,16 @@
 """What studies measure: numbers of a cell's trials. Accuracy means accuracy under recomputed statistics."""
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Sequence
+from statistics import fmean
 
 from normlab.lab.cell import Cell, train_accuracy
 from normlab.lab.study import Measure
 from normlab.store import Record
+
+LOSS_BIN = 0.1
+"""Nats."""
 
 
 def of_record(read: Callable[[Record], float | None]) -> Callable[[Cell], float | None]:
@@ -80,6 +85,32 @@ def over_readings(
         return reduce(known) if known else None
 
     return Measure(name, title, of_record(read))
+
+
+def at_matched_loss(name: str, title: str, probe: str, value: str, pairs: Sequence[tuple[str, str]]) -> Measure:
+    """A probe's value over the losses through which both arms of a pair pass with the same seed, each loss alike: the
+    geometric mean over the bins of `by_loss` that both have; None where there is none.
+    """
+
+    def read(cell: Cell) -> float | None:
+        pair = next((pair for pair in pairs if cell.arm in pair), None)
+        if pair is None or not all(arm in cell.beside for arm in pair):
+            return None
+        lines = {arm: by_loss(cell.beside[arm], probe, value) for arm in pair}
+        shared = set.intersection(*map(set, lines.values()))
+        return math.exp(fmean(math.log(lines[cell.arm][loss]) for loss in shared)) if shared else None
+
+    return Measure(name, title, read)
+
+
+def by_loss(record: Record, probe: str, value: str) -> dict[float, float]:
+    """The middle of each bin of the probe's `loss`, `LOSS_BIN` wide, to the geometric mean of the value there."""
+    logs: dict[int, list[float]] = defaultdict(list)
+    if series := record.result.probes.get(probe):
+        for loss, number in zip(series.values["loss"], series.values[value], strict=True):
+            if loss is not None and number:
+                logs[math.floor(loss / LOSS_BIN)].append(math.log(number))
+    return {LOSS_BIN * (index + 0.5): math.exp(fmean(logs[index])) for index in sorted(logs)}
 
 
 def steps_to(target: float) -> Measure:

@@ -45,6 +45,16 @@ class EveryArm:
 every_arm = EveryArm()
 
 
+class BeforeTraining(EveryArm):
+    """Each arm with each seed, asked before its first step: how it trains from there judges none of them."""
+
+    def __call__(self, arms: Arms, seeds: Sequence[int], found: Found) -> list[Trial]:
+        return [dataclasses.replace(trial, decides=False) for trial in super().__call__(arms, seeds, found)]
+
+
+before_training = BeforeTraining()
+
+
 @dataclasses.dataclass(frozen=True)
 class tuned:
     """Each arm at the rate of the grid where it has the best mean validation accuracy, under recomputed statistics.
