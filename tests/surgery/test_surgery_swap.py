@@ -250,7 +250,8 @@ def test_a_lazy_norm_is_refused_until_it_has_a_width() -> None:
     [
         ({"name": "swop", "source": "batch", "target": "none"}, r"a known surgery, got 'swop'; did you mean swap\?"),
         ({"source": "batch", "target": "none"}, "a known surgery, got None"),
-        ({"name": "swap", "source": "layer", "target": "none"}, "'batch' as the norm to be swapped, got 'layer'"),
+        ({"name": "swap", "source": "none", "target": "batch"}, "a norm to be swapped, got 'none'"),
+        ({"name": "swap", "source": "bach", "target": "none"}, r"a known normalization, got 'bach'"),
         (
             {"name": "swap", "source": "batch", "target": "bach"},
             r"a known normalization, got 'bach'; did you mean batch\?",

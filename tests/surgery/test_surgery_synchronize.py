@@ -8,7 +8,7 @@ from normlab import nn as ours
 from normlab.errors import NormlabError
 from normlab.models import lenet
 from normlab.surgery import synchronize
-from normlab.surgery.synchronize import SYNCHRONIZED
+from normlab.surgery.find import SYNCHRONIZED
 
 
 @pytest.mark.parametrize("module", [nn, ours])

@@ -1,17 +1,51 @@
 """Which modules of a model are meant by the name of a norm."""
 
+from collections.abc import Callable, Mapping
+
 from torch import nn
 from torch.nn.parameter import is_lazy
 
+from normlab import nn as ours
 from normlab.errors import NormlabError
+from normlab.norms.stateless import StatelessNorm
+from normlab.norms.tracked import Tracked
 
 BatchNorm = nn.modules.batchnorm._BatchNorm
 """Torch's and ours, any dimension, synchronized included."""
+PLAIN = (
+    *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm),
+    *(ours.BatchNorm1d, ours.BatchNorm2d, ours.BatchNorm3d),
+)
+"""Batch norm itself. What is derived from it does something else with a batch, which an exchange would drop."""
+SYNCHRONIZED = (ours.SyncBatchNorm1d, ours.SyncBatchNorm2d, ours.SyncBatchNorm3d)
+FROZEN = (ours.FrozenBatchNorm1d, ours.FrozenBatchNorm2d, ours.FrozenBatchNorm3d)
+NORMS: tuple[type[nn.Module], ...] = (
+    nn.modules.batchnorm._NormBase,
+    nn.LayerNorm,
+    nn.GroupNorm,
+    nn.RMSNorm,
+    StatelessNorm,
+    Tracked,
+)
+"""Torch's and ours of any kind."""
 
 
 def batch_norms(model: nn.Module) -> dict[str, BatchNorm]:
     """Path to layer, in order of registration; a layer used under several names appears once."""
     return {path: module for path, module in model.named_modules() if isinstance(module, BatchNorm)}
+
+
+def all_norms(model: nn.Module) -> dict[str, nn.Module]:
+    """As `batch_norms`, of any kind."""
+    return {path: module for path, module in model.named_modules() if isinstance(module, NORMS)}
+
+
+SELECTIONS: dict[str, Callable[[nn.Module], Mapping[str, nn.Module]]] = {"batch": batch_norms, "all": all_norms}
+
+
+def keeps_statistics(norm: nn.Module) -> bool:
+    """Whether it has running statistics, for which evaluation needs no batch."""
+    return bool(getattr(norm, "track_running_stats", False)) and getattr(norm, "running_mean", norm) is not None
 
 
 def dimension(norm: nn.Module) -> int:

@@ -6,7 +6,7 @@ the whole population under the final weights do not.
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -15,10 +15,12 @@ from torch import Tensor, nn
 from normlab.errors import NormlabError
 from normlab.norms.channels import moments
 from normlab.surgery.changes import Changes
+from normlab.surgery.feed import Batches, Forward, feed, from_the_start, unwrapped
 from normlab.surgery.find import BatchNorm, batch_norms
 from normlab.surgery.modes import evaluating
 
-Batches = Callable[[], Iterable[Tensor]]
+Passes = Callable[[], Iterator[Callable[[], object]]]
+"""Begins anew at each call, and yields what passes one batch through the model."""
 
 
 class _Enough(BaseException):
@@ -51,8 +53,8 @@ class _Population:
         return self.squares / self.total
 
 
-def recalibrate(model: nn.Module, batches: Batches, *, at_once: bool = False) -> Changes:
-    """Set the running statistics of every batch norm to those of all inputs that `batches()` yields.
+def recalibrate(model: nn.Module, batches: Batches, *, at_once: bool = False, forward: Forward = feed) -> Changes:
+    """Set the running statistics of every batch norm to those of all the batches.
 
     Layer by layer, in the order of their first use: each layer sees what evaluation will feed it, since the
     ones before it normalize with their new statistics already. Batches count by their size; the variance is
@@ -61,11 +63,15 @@ def recalibrate(model: nn.Module, batches: Batches, *, at_once: bool = False) ->
 
     Args:
         model: any; its modes are put back.
-        batches: called once for every layer, and once before; yields inputs of the model. A loader that
-            shuffles draws the same every time; torch's CPU generator goes back.
+        batches: a loader, a list, or a function that begins anew, of what `forward` takes; gone through once
+            for every layer, and begun once before. A loader that shuffles by torch's CPU generator draws the same
+            every time; the generator goes back.
         at_once: measure all layers in a single pass, in which each normalizes by the statistics of the batch
             at hand, as in training: what Wu & Johnson do. One pass for any number of layers; in small
             batches the layers behind see noisier inputs than evaluation will feed them.
+        forward: `forward(model, batch)` passes a batch through the model. By default a batch is an input, a
+            tuple or list that begins with one, as (x, y), or a mapping of the model's keyword arguments; it is
+            moved to the model's device.
 
     Returns:
         Changes, with undo; `left` names norms without running statistics, those that no input or an inf or
@@ -73,15 +79,20 @@ def recalibrate(model: nn.Module, batches: Batches, *, at_once: bool = False) ->
         model is as before.
 
     Raises:
-        NormlabError: `batches` yields nothing.
+        NormlabError: there is no batch, or an iterator that can be gone through but once.
 
     """
+    begin, inner = from_the_start(batches), unwrapped(model)
+
+    def passes() -> Iterator[Callable[[], object]]:
+        return (functools.partial(forward, inner, batch) for batch in begin())
+
     changes = Changes()
     norms = batch_norms(model)
     frozen = {path for path, norm in norms.items() if model.training and not norm.training}
     try:
         with torch.no_grad(), evaluating(model):
-            uses = _uses(model, norms, batches) if norms else {}
+            uses = _uses(norms, passes) if norms else {}
             measured = {}
             for path in uses:
                 if norms[path].running_mean is None:
@@ -91,11 +102,11 @@ def recalibrate(model: nn.Module, batches: Batches, *, at_once: bool = False) ->
                 else:
                     measured[path] = norms[path]
             if at_once:
-                for path, population in _measure_all(model, measured, batches).items():
+                for path, population in _measure_all(measured, passes).items():
                     _set(changes, path, measured[path], population)
             else:
                 for path, norm in measured.items():
-                    _set(changes, path, norm, _measure(model, norm, uses[path], batches))
+                    _set(changes, path, norm, _measure(norm, uses[path], passes))
     except BaseException:
         changes.undo()
         raise
@@ -103,29 +114,22 @@ def recalibrate(model: nn.Module, batches: Batches, *, at_once: bool = False) ->
     return changes
 
 
-def _uses(model: nn.Module, norms: dict[str, BatchNorm], batches: Batches) -> dict[str, int]:
+def _uses(norms: dict[str, BatchNorm], passes: Passes) -> dict[str, int]:
     """Path to the number of its uses in one forward pass, in order of the first use."""
     uses: dict[str, int] = {}
 
     def count(path: str) -> Callable[..., None]:
         return lambda *_: uses.update({path: uses.get(path, 0) + 1})
 
-    hooks = [norm.register_forward_pre_hook(count(path)) for path, norm in norms.items()]
-    try:
-        with torch.random.fork_rng(devices=[]):
-            first = next(iter(batches()), None)
-            if first is None:
-                raise NormlabError(
-                    "a batch at least, to recompute statistics over", "none", "let each call begin anew"
-                )
-            model(first)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with _hooked({norm: count(path) for path, norm in norms.items()}):
+        run = next(passes(), None)
+        if run is None:
+            raise NormlabError("a batch at least, to recompute statistics over", "none", "let each call begin anew")
+        run()
     return uses
 
 
-def _measure(model: nn.Module, norm: BatchNorm, uses: int, batches: Batches) -> _Population:
+def _measure(norm: BatchNorm, uses: int, passes: Passes) -> _Population:
     """A norm's inputs over all batches and all its uses; each pass ends behind the last of them."""
     population, seen = _Population(), 0
 
@@ -136,17 +140,15 @@ def _measure(model: nn.Module, norm: BatchNorm, uses: int, batches: Batches) -> 
         if seen == uses:
             raise _Enough
 
-    def one_pass(x: Tensor) -> None:
-        nonlocal seen
-        seen = 0
-        with contextlib.suppress(_Enough):
-            model(x)
-
-    _pass_all(one_pass, {norm: collect}, batches)
+    with _hooked({norm: collect}):
+        for run in passes():
+            seen = 0
+            with contextlib.suppress(_Enough):
+                run()
     return population
 
 
-def _measure_all(model: nn.Module, norms: dict[str, BatchNorm], batches: Batches) -> dict[str, _Population]:
+def _measure_all(norms: dict[str, BatchNorm], passes: Passes) -> dict[str, _Population]:
     """Every norm's inputs, in one pass; each norm's statistics are those of the batch meanwhile, then as before."""
     populations = {path: _Population() for path in norms}
     kept = {path: _statistics(norm) for path, norm in norms.items()}
@@ -160,20 +162,22 @@ def _measure_all(model: nn.Module, norms: dict[str, BatchNorm], batches: Batches
         return hook
 
     try:
-        _pass_all(model, {norm: collect(path) for path, norm in norms.items()}, batches)
+        with _hooked({norm: collect(path) for path, norm in norms.items()}):
+            for run in passes():
+                run()
     finally:
         for path, norm in norms.items():
             _write(norm, *kept[path])
     return populations
 
 
-def _pass_all(run: Callable[[Tensor], object], hooks: dict[BatchNorm, Callable[..., None]], batches: Batches) -> None:
-    """Every batch through the model, with a hook in front of some norms."""
+@contextlib.contextmanager
+def _hooked(hooks: dict[BatchNorm, Callable[..., None]]) -> Iterator[None]:
+    """With a hook in front of some norms, and torch's generator borrowed."""
     handles = [norm.register_forward_pre_hook(hook, with_kwargs=True) for norm, hook in hooks.items()]
     try:
         with torch.random.fork_rng(devices=[]):
-            for x in batches():
-                run(x)
+            yield
     finally:
         for handle in handles:
             handle.remove()

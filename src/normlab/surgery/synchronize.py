@@ -4,14 +4,9 @@ import dataclasses
 
 from torch import nn
 
-from normlab.nn import BatchNorm1d, BatchNorm2d, BatchNorm3d, SyncBatchNorm1d, SyncBatchNorm2d, SyncBatchNorm3d
 from normlab.surgery.changes import Changes
-from normlab.surgery.find import batch_norms
+from normlab.surgery.find import PLAIN, SYNCHRONIZED, batch_norms
 from normlab.surgery.swap import exchange
-
-PLAIN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, BatchNorm1d, BatchNorm2d, BatchNorm3d)
-"""Batch norm itself. What is derived from it does something else with a batch, which an exchange would drop."""
-SYNCHRONIZED = (SyncBatchNorm1d, SyncBatchNorm2d, SyncBatchNorm3d)
 
 
 @dataclasses.dataclass(frozen=True)

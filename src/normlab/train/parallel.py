@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from normlab.errors import NormlabError
 from normlab.store import Recipe
 from normlab.store.record import Plain
-from normlab.surgery.synchronize import SYNCHRONIZED
+from normlab.surgery.find import SYNCHRONIZED
 from normlab.train import state
 from normlab.train.observer import Stopped
 

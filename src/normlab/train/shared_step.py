@@ -20,7 +20,7 @@ from torch.nn.functional import cross_entropy
 
 from normlab.kernels import Lanes, Outcome
 from normlab.store import Recipe
-from normlab.surgery.synchronize import SYNCHRONIZED
+from normlab.surgery.find import SYNCHRONIZED
 from normlab.train.parallel import Team
 from normlab.train.prepare import logits_of
 
