@@ -79,7 +79,7 @@ STUDY = Study(
         "inconclusive": "Not decided: it gains {effect} ({low} to {high}, n = {n}), around five points.",
     },
     sizes=sizes(),
-    figures=(by_kind, draw.effects(GAIN, 0.05), draw.points(ONE_CLASS), draw.points(TWO), draw.points(MIXED)),
+    figures=(by_kind, *map(draw.points, (GAIN, ONE_CLASS, EIGHT, TWO, MIXED))),
     caveats=(
         "The mean is over the eight kinds of ImageNet-C that are there, all images of a batch damaged alike; strengths are "
         "for images of 28x28. Rotation and translation, which ImageNet-C has not, are beside.",
