@@ -1,5 +1,6 @@
 """Literature: noise behind batch normalization gives the next layer unsteady inputs; does training suffer?"""
 
+import dataclasses
 from statistics import median
 
 from normlab.lab import RECIPE, Arm, Study, accuracy, draw, sizes
@@ -7,18 +8,26 @@ from normlab.lab.measures import best_rate, over_readings, steps_to_best_of
 from normlab.lab.plan import tuned
 from normlab.lab.rules import Rule, ratio_at_least
 from normlab.lab.sizes import DIGITS
+from normlab.lab.study import Measure
 from normlab.measure import drift, fit, to_plain
 from normlab.surgery import swap
 
 NORMS = {"BN": (), "noisy BN": (swap("batch", "noisy"),), "none": (swap("batch", "none"),)}
 RELU = {"activation": "relu"}
-ON_DIGITS = ", MLP on digits"
+ON_DIGITS = ", digits"
 STEPS, STEPS_ON_DIGITS = "steps", "steps on digits"
 
 
 def probes(every: int) -> tuple[dict[str, object], ...]:
     """How well it fits, so often, and how far a step moves the inputs of its layers."""
-    return to_plain(fit(every=every)), to_plain(drift(every=20))
+    return to_plain(fit(every=every, examples=250)), to_plain(drift(every=20))
+
+
+def steps_of(net: str, share: float, name: str) -> Measure:
+    """Of the arms of one network alone."""
+    measure = steps_to_best_of("none" + net, share, name)
+    arms = {norm + net for norm in NORMS}
+    return dataclasses.replace(measure, of=lambda cell: measure.of(cell) if cell.arm in arms else None)
 
 
 def claimed(steps: str, net: str) -> tuple[Rule, ...]:
@@ -36,7 +45,7 @@ STUDY = Study(
     claim="No: with noise behind it, which makes them drift at least as far as without any norm, a network takes fewer steps "
     "than without, and less than 1.25 times as many as with batch norm alone.",
     source="Santurkar et al. 2018, arXiv 1805.11604, section 2.1",
-    recipe=RECIPE.replace(model_options=RELU, probes=probes(10), evaluate=("train", "validation", "test")),
+    recipe=RECIPE.replace(model_options=RELU, probes=probes(4)),
     arms={
         **{norm: Arm(*surgeries) for norm, surgeries in NORMS.items()},
         **{
@@ -45,8 +54,8 @@ STUDY = Study(
         },
     },
     measures=(
-        steps_to_best_of("none", 0.95, STEPS),
-        steps_to_best_of("none" + ON_DIGITS, 0.98, STEPS_ON_DIGITS),
+        steps_of("", 0.95, STEPS),
+        steps_of(ON_DIGITS, 0.98, STEPS_ON_DIGITS),
         over_readings(
             "drift", "how far a step moves a layer's inputs, over their spread (median)", "drift", "relative", median
         ),
@@ -70,12 +79,15 @@ STUDY = Study(
         draw.rates(),
     ),
     caveats=(
-        "Each arm at its own best rate, chosen by validation accuracy with one seed; drift is that of a step at this rate.",
+        "Each arm at its own best rate, chosen by validation accuracy with one seed; drift is that of a step at this rate, "
+        "where a network without norms may move as far as the noise does.",
         "The noise is the paper's: in each step a mean from U(-0.5, 0.5) and a factor from U(1, 1.25) for each channel, 0.1 "
         "of jitter about them for each element. It is drawn anew in each pass, is part of the drift, and is there too when "
         "training accuracy is read.",
-        "Steps are to 95 % of the best that the network without norms reads (98 % on digits, which are easy): an arm that "
-        "never gets there counts with the whole run. They are read every 10 steps, on digits every 2.",
+        "Steps are to 95 % of the best that the network without norms reads (98 % on digits, which are easy), so that what is "
+        "compared is how training begins; an arm that never gets there counts with the whole run.",
+        "Accuracy is read every 4 steps, on digits every 2. A first run read LeNet's every 10, too coarse for arms that need "
+        "10 to 40 of them; that was changed after it was seen, the rules were not.",
         "The paper has VGG on CIFAR-10; these are LeNet and an MLP, in short runs.",
     ),
 )
