@@ -56,9 +56,7 @@ STUDY = Study(
     measures=(
         steps_of("", 0.95, STEPS),
         steps_of(ON_DIGITS, 0.98, STEPS_ON_DIGITS),
-        over_readings(
-            "drift", "how far a step moves a layer's inputs, over their spread (median)", "drift", "relative", median
-        ),
+        over_readings("drift", "median move of inputs in a step, over their spread", "drift", "relative", median),
         accuracy,
         best_rate,
     ),
@@ -76,7 +74,6 @@ STUDY = Study(
         draw.points(STEPS, tuple(NORMS)),
         draw.points(STEPS_ON_DIGITS, tuple(norm + ON_DIGITS for norm in NORMS)),
         draw.points("drift"),
-        draw.rates(),
     ),
     caveats=(
         "Each arm at its own best rate, chosen by validation accuracy with one seed; drift is that of a step at this rate, "

@@ -1,7 +1,7 @@
 """under_shift: a probe of how a network fares on corrupted images, by stored statistics and by those at hand.
 
 Schneider et al. 2020, arXiv 2006.16971, and Nado et al. 2020, arXiv 2006.10963: statistics of the corrupted batch in
-the place of the training data's. It stands here for the data that it needs: those that the recipe tests on.
+the place of the training data's. It stands in this room since it asks with data: those that the recipe tests on.
 """
 
 import dataclasses
