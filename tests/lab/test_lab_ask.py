@@ -1,5 +1,6 @@
 """A study asked of somebody else's model, data or norm: it is made to fit, or refused in one clear sentence."""
 
+import dataclasses
 from typing import ClassVar
 
 import lab_zoo
@@ -10,7 +11,7 @@ from normlab.errors import NormlabError
 from normlab.lab import Arm, Size
 from normlab.lab.ask import Ask, ask, fit_to, rehearse
 from normlab.lab.cost import cost
-from normlab.lab.rules import about, answered, holm, superior
+from normlab.lab.rules import about, answered, below, equivalent, holm, superior
 from normlab.lab.verdict import setting
 from normlab.store import Recipe
 from normlab.surgery import freeze, keep, remove_bias, reorder, swap
@@ -139,6 +140,22 @@ def test_a_model_with_53_norms():
 def test_a_study_that_compares_models_takes_no_other():
     with pytest.raises(NormlabError, match="expected a study that can be asked of any model, got largest-rate"):
         ask("largest-rate", studies.find("largest-rate"), size="quick", model="mlp", data_name="digits")
+
+
+def test_arms_of_another_model_are_left_out_where_the_user_names_one():
+    other = Arm(model="mlp", data="digits-8x8")
+    study = lab_zoo.study(
+        arms={"BN": Arm(), "none": Arm(swap("batch", "none")), "MLP": other},
+        rules=(equivalent("accuracy", "BN", "none", 0.05), superior("accuracy", "MLP", "BN"), below("accuracy", 1)),
+        beside=(superior("accuracy", "MLP", "none"),),
+    )
+    assert [*ask("mine", study, size="quick").arms] == ["BN", "none", "MLP"]
+    asked = ask("mine", study, size="quick", model="lab_zoo:many_norms")
+    assert [*asked.arms] == ["BN", "none"]
+    assert asked.rules == tuple(map(str, (study.rules[0], study.rules[2])))
+    alone = dataclasses.replace(study, rules=study.rules[1:2])
+    with pytest.raises(NormlabError, match="a study that can be asked of any model, got mine"):
+        ask("mine", alone, size="quick", model="lab_zoo:many_norms")
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ BOUNDARIES = {
     "monotone": (rules.monotone("m", ("arm0", "arm1", "arm2", "arm3")), lambda z: rising(0.0, z)),
     "near": (rules.near("m", "a", 2.0, 0.5), lambda z: {"a": z[0] + 2.5}),
     "below": (rules.below("m", 1.0), lambda z: {"a": z[0] + 1, "b": z[1] + 1, "c": z[2] + 1}),
+    "above": (rules.above("m", 1.0), lambda z: {"a": z[0] + 1, "b": z[1] + 1, "c": z[2] + 1}),
 }
 
 
@@ -71,6 +72,10 @@ EXAMPLES = [
     (rules.near("m", "a", 1.2, 0.05), {"a": [1.46, 1.47, 1.465, 1.47, 1.46, 1.475]}, "contradicted"),
     (rules.below("m", 1e-6), {"a": [1e-9] * 6, "b": [2e-8, 1e-8] * 3}, "supported"),
     (rules.below("m", 1e-6), {"a": [1e-9] * 6, "b": [2e-5, 1e-5] * 3}, "contradicted"),
+    (rules.above("m", 0.05), {"a": [0.9] * 6, "b": [0.07, 0.08] * 3}, "supported"),
+    (rules.above("m", 0.05), {"a": [0.9] * 6, "b": [0.02, 0.03] * 3}, "contradicted"),
+    (rules.above("m", 0.05), {"a": [0.9] * 6, "b": [0.02, 0.08] * 3}, "inconclusive"),
+    (rules.above("m", 0.05, ("a",)), {"a": [0.9] * 6, "b": [0.02, 0.03] * 3}, "supported"),
     (rules.answered("m"), {"a": [1, 2, 3, 4, 5, 6]}, "answered"),
 ]
 
@@ -94,6 +99,16 @@ def test_only_seeds_that_both_arms_have_are_paired():
 def test_no_word_without_two_seeds(rule, columns, _, n):
     few = {arm: values[:n] for arm, values in columns.items()}
     assert rule(outcomes(few, range(n)))[0].word in ("inconclusive", "answered")
+
+
+def test_above_is_below_in_a_mirror():
+    columns = {"a": [3.0, 4.0, 5.0, 3.5], "b": [2.0, 2.5, 1.5, 2.25]}
+    (found,) = rules.above("m", 1.0)(outcomes(columns, range(4)))
+    mirrored = {arm: [-value for value in values] for arm, values in columns.items()}
+    (other,) = rules.below("m", -1.0)(outcomes(mirrored, range(4)))
+    assert found.effect == pytest.approx(2.0625)
+    assert (found.word, found.effect, found.low, found.high, found.p) == (
+        other.word, -other.effect, -other.high, -other.low, other.p)  # fmt: skip
 
 
 def test_ranks_compare_arms():

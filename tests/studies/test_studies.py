@@ -15,6 +15,7 @@ from normlab.lab.run import Watcher, run
 from normlab.report.thread import THREAD
 from normlab.store import Runs
 from normlab.store.verdict import Finding
+from normlab.studies import noisy_bn, shift
 from normlab.train import train
 
 NAMES = studies.names()
@@ -30,11 +31,14 @@ MORE = {
     "convergence": {"train_examples": 60, "batch_size": 60, "epochs": 12},
     "precise-bn": {"batch_size": 3},
     "returned-statistics": {"train_examples": 40},
+    "shift": {"probes": (shift.PROBE | {"every": 3},)},
     "smoothness": {"train_examples": 60, "batch_size": 60, "epochs": 12},
     "transforms": {"train_examples": 20},
 }
 # Arms whose probe takes its time.
 SHORTER = {"weight-decay": {"BN": Arm(probes=(measure.to_plain(measure.equivalent_rates(every=0, steps=20)),))}}
+# Those that are asked, where others train as long at any size.
+ARMS = {"noisy-bn": tuple(noisy_bn.NORMS), "shift": ("trained network",)}
 SEEDS = 2
 
 
@@ -135,7 +139,7 @@ def test_it_ends_in_a_verdict_with_figures(name, monkeypatch):
     if name == "cost":
         monkeypatch.setattr("normlab.lab.clock.ROUNDS", 2)
         monkeypatch.setattr("normlab.lab.clock.STEPS", 2)
-    asked, watcher = tiny(name, studies.find(name).sizes["quick"].arms), Failures()
+    asked, watcher = tiny(name, ARMS.get(name, studies.find(name).sizes["quick"].arms)), Failures()
     (verdict,) = run([asked], Runs(), lambda: ThreadPoolExecutor(1), 1, watcher=watcher)
     assert watcher.why == []
     assert verdict == Runs().verdicts()[asked.key]

@@ -13,6 +13,7 @@ from normlab import data, models
 from normlab.data import Dataset, Examples, Loaded
 from normlab.errors import NormlabError, bind
 from normlab.lab.plan import Arms
+from normlab.lab.rules import about
 from normlab.lab.study import Study
 from normlab.store import Recipe
 from normlab.surgery.find import batch_norms
@@ -124,12 +125,16 @@ def _load(name: str) -> Dataset:
 
 
 def _of_any_model(name: str, study: Study) -> Study:
-    """The study without the arms that need options of its own model, and without what is said beside of them."""
-    arms = {arm: each for arm, each in study.arms.items() if not {"model", "model_options"} & each.changes.keys()}
-    if any(not set(rule.arms) <= arms.keys() for rule in study.rules) or not arms:
+    """The study without the arms of other models and what is said of them; and without those that need options of
+    its own model, of which nothing may be claimed.
+    """
+    own = [arm for arm, each in study.arms.items() if "model" not in each.changes]
+    rules = [rule for each in study.rules if (rule := about(each, own))]
+    arms = {arm: study.arms[arm] for arm in own if "model_options" not in study.arms[arm].changes}
+    if any(not set(rule.arms) <= arms.keys() for rule in rules) or not rules or not arms:
         raise NormlabError("a study that can be asked of any model", f"{name}, which compares models of its own")
-    beside = [rule for rule in study.beside if set(rule.arms) <= arms.keys()]
-    return dataclasses.replace(study, arms=arms, beside=beside)
+    beside = [rule for each in study.beside if (rule := about(each, arms))]
+    return dataclasses.replace(study, arms=arms, rules=rules, beside=beside)
 
 
 def command(name: str, size: str, how: Mapping[str, Any]) -> str:

@@ -124,17 +124,18 @@ def steps_to(target: float) -> Measure:
     )
 
 
-def steps_to_best_of(arm: str) -> Measure:
-    """Steps until the training accuracy first reaches the best that `arm` reads with the same seed; those of the
-    whole run where it never does.
+def steps_to_best_of(arm: str, share: float = 1.0, name: str = "steps") -> Measure:
+    """Steps until the training accuracy first reaches this share of the best that `arm` reads with the same seed;
+    those of the whole run where it never does.
     """
 
     def read(cell: Cell) -> float | None:
         if cell.record is None or arm not in cell.beside:
             return None
-        return _steps_to(cell.record, max(_fit(cell.beside[arm]).values(), default=math.inf))
+        return _steps_to(cell.record, share * max(_fit(cell.beside[arm]).values(), default=math.inf))
 
-    return Measure("steps", f"steps to the best of {arm}, in training accuracy", read)
+    part = "" if share == 1 else f"{share:.0%} of "
+    return Measure(name, f"steps to {part}the best of {arm}, in training accuracy", read)
 
 
 def seconds_to(target: float) -> Measure:

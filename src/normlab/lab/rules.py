@@ -267,41 +267,66 @@ class near(_OfOneMeasure):
         return self._within(values, self.value, self.tolerance, level)
 
 
-@dataclasses.dataclass(frozen=True)
-class below(_OfOneMeasure):
-    """The mean of each of `of` lies below `bound`; of every arm if none is named.
-
-    The arm with the highest interval decides; that there are several is corrected for (Bonferroni).
+class _Bounded(_OfOneMeasure):
+    """The mean of each arm against a bound. The arm whose interval reaches farthest to the wrong side decides; that
+    there are several is corrected for (Bonferroni).
     """
 
-    measure: str
     bound: float
-    of: tuple[str, ...] = ()
+    of: tuple[str, ...]
     scale = "level"
+    sign: ClassVar[float]
+    """Of the side on which the means have to lie."""
 
     @property
     def arms(self) -> tuple[str, ...]:
         return self.of
 
-    def __str__(self) -> str:
-        return f"{self.measure}: below {self.bound:g} in {', '.join(self.of) or 'every arm'}"
-
     def __call__(self, outcomes: Outcomes, level: float = statistics.LEVEL) -> list[Finding]:
         values = outcomes[self.measure]
-        columns = [[*values.get(arm, {}).values()] for arm in self.of or (arm for arm in values if values[arm])]
+        columns = [
+            [self.sign * value for value in values.get(arm, {}).values()]
+            for arm in self.of or (arm for arm in values if values[arm])
+        ]
         if not columns:
             return [self._finding("inconclusive", 0, math.nan, math.nan, math.nan, math.nan)]
         corrected = 1 - (1 - level) / len(columns)
 
-        def highest(column: Sequence[float]) -> float:
-            bound = statistics.interval(column, corrected).high
-            return math.inf if math.isnan(bound) else bound
+        def lowest(column: Sequence[float]) -> float:
+            bound = statistics.interval(column, corrected).low
+            return -math.inf if math.isnan(bound) else bound
 
-        mirrored = [-value for value in max(columns, key=highest)]
-        (found,) = self._beyond(mirrored, -self.bound, corrected)
-        mirror = {"effect": found.effect, "low": found.high, "high": found.low}
-        back = {name: None if value is None else 0.0 - value for name, value in mirror.items()}
+        (found,) = self._beyond(min(columns, key=lowest), self.sign * self.bound, corrected)
+        ends = (found.low, found.high) if self.sign > 0 else (found.high, found.low)
+        signed = dict(zip(("effect", "low", "high"), (found.effect, *ends), strict=True))
+        back = {name: None if value is None else 0.0 + self.sign * value for name, value in signed.items()}
         return [found.model_copy(update=back)]
+
+
+@dataclasses.dataclass(frozen=True)
+class below(_Bounded):
+    """The mean of each of `of` lies below `bound`; of every arm if none is named."""
+
+    measure: str
+    bound: float
+    of: tuple[str, ...] = ()
+    sign = -1.0
+
+    def __str__(self) -> str:
+        return f"{self.measure}: below {self.bound:g} in {', '.join(self.of) or 'every arm'}"
+
+
+@dataclasses.dataclass(frozen=True)
+class above(_Bounded):
+    """The mean of each of `of` lies above `bound`; of every arm if none is named."""
+
+    measure: str
+    bound: float
+    of: tuple[str, ...] = ()
+    sign = 1.0
+
+    def __str__(self) -> str:
+        return f"{self.measure}: above {self.bound:g} in {', '.join(self.of) or 'every arm'}"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,6 +11,16 @@ RECIPE = Recipe(validation=5_000, evaluate=("train", "test"))
 the size.
 """
 
+DIGITS: dict[str, Any] = {
+    "model": "mlp",
+    "data": "digits",
+    "train_examples": None,
+    "validation": 144,
+    "batch_size": 64,
+    "epochs": 16,
+}
+"""What an arm changes to ask the same of a second network and of second data, at any size."""
+
 # One pass over 20,000 images in 313 steps under a falling rate: the shortest run in which BN-LeNet ends near where
 # ten epochs take it, and the one whose seeds differ least.
 _QUICK: dict[str, Any] = {
