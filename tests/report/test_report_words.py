@@ -7,7 +7,7 @@ import pytest
 
 import verdicts
 from normlab.report import words
-from normlab.report.markdown import markdown
+from normlab.report.markdown import findings, markdown
 from normlab.report.text import lines
 from normlab.report.thread import THREAD
 from normlab.store.verdict import Finding, MeasureFacts
@@ -47,6 +47,28 @@ def test_the_post_of_one_verdict_has_no_table():
 def test_the_post_tells_changed_rules():
     assert "**The rule was changed**" in markdown([verdicts.nothing()])
     assert "rule was changed" not in markdown([verdicts.verdict()])
+
+
+def test_findings_show_what_was_contradicted_first_and_the_figure_of_the_source():
+    supported = verdicts.verdict(original="as said: 14 times")
+    contradicted = verdicts.verdict(key="other", study="aaa", word="contradicted")
+    contradicted = contradicted.model_copy(
+        update={"findings": tuple(each.model_copy(update={"word": "contradicted"}) for each in supported.findings)}
+    )
+    page = findings([supported, contradicted])
+    rows = [re.split(r"(?<!\\)\|", line)[1:-1] for line in page.splitlines() if line.startswith("|")][2:]
+    assert [row[0].split()[0] for row in rows] == ["aaa", "bias"]
+    assert all(len(row) == 7 for row in rows)
+    assert [row[3].strip() for row in rows] == ["–", "as said: 14 times"]
+    assert "0.03 % (-0.09 % to 0.12 %)" in unescaped(rows[1][4])
+    assert "- bias: `normlab study run bias --size quick`" in page
+    assert findings([supported, contradicted]) == findings([contradicted, supported])
+
+
+def test_findings_keep_the_words_of_others_words():
+    page = re.sub(r"(`+).*?\1", "", findings([verdicts.hostile()]), flags=re.DOTALL)
+    assert not re.search(r"(?<!\\)[<`\[\]{}]", page)
+    assert "\x1b" not in page
 
 
 def test_words_of_others_stay_words_in_the_post():

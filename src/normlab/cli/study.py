@@ -167,7 +167,7 @@ def report(
     *,
     study: str | None = None,
     size: str | None = None,
-    format: Literal["html", "md"] | None = None,
+    format: Literal["html", "md", "findings"] | None = None,
     open: Annotated[bool, Parameter(negative="")] = False,
     store: Store = None,
 ) -> None:
@@ -177,7 +177,8 @@ def report(
         output: the file. Default: report.html (or .md) in NORMLAB_HOME.
         study: this study alone.
         size: of that study.
-        format: html, one file that works offline, or md, for a forum. Default: the file's ending, else html.
+        format: html, one file that works offline, md, for a forum, or findings, a table of claims and of what was
+            found. Default: the file's ending, else html.
         open: open it in a browser.
 
     """
@@ -185,7 +186,7 @@ def report(
     found = [*runs.verdicts().values()] if study is None else [_find(runs, study, size)]
     if not found:
         raise NormlabError("a study that was run", f"none in {runs.path}", "normlab study run bias")
-    target = output or home() / f"report.{format or 'html'}"
+    target = output or home() / {"md": "report.md", "findings": "findings.md"}.get(format or "", "report.html")
     _check_target(target, format)
     _write_report(found, target, format)
     print(f"report: {target.resolve()}")
@@ -250,13 +251,13 @@ def _check_target(target: Path, format: str | None = None) -> None:
 
 
 def _write_report(verdicts: Sequence[Verdict], target: Path, format: str | None = None) -> None:
-    from normlab.report.markdown import markdown
+    from normlab.report.markdown import findings, markdown
     from normlab.report.page import html
 
-    plain = (format or target.suffix.lower().removeprefix(".")) == "md"
+    written = {"md": markdown, "findings": findings}.get(format or target.suffix.lower().removeprefix("."), html)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(target, (markdown if plain else html)(verdicts).encode())
+        write_atomically(target, written(verdicts).encode())
     except OSError as error:
         raise NormlabError(
             f"to write the report {target}", error.strerror, "free the disk, or name another"

@@ -129,6 +129,8 @@ class Study:
     timed: bool = False
     """Whether a step of each arm is timed once all trials are done: serially, the arms in turns."""
     caveats: Sequence[str] = ()
+    original: str = ""
+    """The figure that the source gives, where it was read there; none is quoted at second hand."""
     thread: tuple[int, ...] = ()
     """The lines of the thread that it answers."""
     with_norm: Callable[[str], "Study"] | None = None

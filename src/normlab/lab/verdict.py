@@ -33,6 +33,7 @@ def verdict_of(
         question=study.question,
         claim=study.claim,
         source=study.source,
+        original=study.original,
         thread=study.thread,
         size=asked.size,
         command=asked.command,

@@ -75,6 +75,8 @@ class Verdict(Plain):
     question: str
     claim: str
     source: str
+    original: str = ""
+    """The figure that the source gives, where it was read there."""
     thread: tuple[int, ...] = ()
     """Which lines of the thread it answers."""
     size: str

@@ -38,6 +38,7 @@ STUDY = Study(
     question="The thread's run: loss 0.246, train acc 0.909, test acc 0.878?",
     claim="Training accuracy is .909 within .02; test accuracy swings, half as much under recomputed statistics.",
     source="D2L discussion, batch normalization; D2L, section 'Concise implementation'",
+    original="loss 0.246, train acc 0.909, test acc 0.878",
     recipe=Recipe(probes=(to_plain(under_statistics(every=STEPS)),), precise_examples=5_000),
     arms={"the thread's recipe": Arm()},
     measures=(
