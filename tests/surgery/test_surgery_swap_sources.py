@@ -221,7 +221,7 @@ LEFT = {
     "one channel": (MLP, nn.BatchNorm1d(1), "batch", "group", {}, "group normalization of one value gives beta"),
     "one token channel": (MLP, nn.LayerNorm(1), "layer", "layer", {}, "layer normalization of one value gives beta"),
     "groups of one value": (MLP, nn.BatchNorm1d(C), "batch", "group", {"num_groups": C}, "of one value gives beta"),
-    "domains": (IMAGES, make_norm("domain", C, 2), "domain", "batch", {}, "does not say how many channels"),
+    "domains": (IMAGES, make_norm("domain", C, 2), "domain", "batch", {}, "holds norms of its own"),
 }
 
 

@@ -58,7 +58,7 @@ REFUSED = {
         {"model": "users_zoo:without_norms", "surgeries": (SWAP,)},
         "something in model users_zoo:without_norms for swap.* to change, got nothing; leave it out",
     ),
-    "an unknown surgery": ({"surgeries": ({"name": "fold"},)}, "a known surgery, got 'fold'"),
+    "an unknown surgery": ({"surgeries": ({"name": "folding"},)}, "got 'folding'; did you mean fold"),
     "nothing to train": (
         {"model": "users_zoo:frozen_model"},
         "model users_zoo:frozen_model to have parameters to train, got none",
@@ -102,7 +102,7 @@ def test_one_example_is_enough_where_no_statistic_needs_two() -> None:
 
 def test_names_are_wrong_before_any_data_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data, "load", lambda *_, **__: pytest.fail("data were asked for"))
-    for wrong in ({"model": "lenett"}, {"surgeries": ({"name": "fold"},)}, {"model": "users_zoo:nothing_there"}):
+    for wrong in ({"model": "lenett"}, {"surgeries": ({"name": "folding"},)}, {"model": "users_zoo:nothing_there"}):
         with pytest.raises(NormlabError):
             train(Recipe(**BASE | wrong))
 

@@ -27,6 +27,7 @@ MADE = {
     "bias_gradient": measure.bias_gradient(every=3),
     "curvature": measure.curvature(every=4, iterations=5),
     "drift": measure.drift(every=2),
+    "equivalent_rates": measure.equivalent_rates(every=5, steps=3),
     "fit": measure.fit(every=1),
     "gap": measure.gap(every=5),
     "ics": measure.ics(every=5),
@@ -36,6 +37,7 @@ MADE = {
     "signal": measure.signal(every=5),
     "statistics_graph": measure.statistics_graph(every=5, steps=2),
     "uniformity": measure.uniformity(every=5, channels=2, values=100),
+    "synchronized": measure.synchronized(every=5),
     "under_statistics": measure.under_statistics(every=5),
     "variance_ratio": measure.variance_ratio(every=5, draws=1),
 }

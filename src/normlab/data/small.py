@@ -38,7 +38,7 @@ def sequences() -> Splits:
 
 
 def volumes() -> Splits:
-    """Digits two slices thick, somewhere in a noisy volume: (N, 1, 8, 8, 8)."""
+    """Digits two slices thick, somewhere in a noisy volume: (N, 1, 4, 8, 8)."""
 
     def thicken(x: Tensor) -> Tensor:
         draw = torch.Generator().manual_seed(len(x))

@@ -62,6 +62,8 @@ def layout_of(norm: nn.Module, model: nn.Module) -> Layout | str:
         if len(spatial) == 1:
             return f"normalizes {tuple(norm.normalized_shape)}, and does not say which of the two are channels"
         return Layout(width, len(spatial) or 1, positions=bool(spatial), last=not spatial)
+    if any(norm.children()):
+        return "holds norms of its own, of which one could be carried over and the others would be lost"
     channels = getattr(norm, "num_features", getattr(norm, "num_channels", None))
     if not isinstance(channels, int):
         return "does not say how many channels it has"
