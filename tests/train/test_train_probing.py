@@ -27,7 +27,7 @@ MADE = {
     "bias_gradient": measure.bias_gradient(every=3),
     "curvature": measure.curvature(every=4, iterations=5),
     "drift": measure.drift(every=2),
-    "equivalent_rates": measure.equivalent_rates(every=5, steps=3),
+    "equivalent_rates": measure.equivalent_rates(every=5, weight_decay=0.01, steps=4),
     "fit": measure.fit(every=1),
     "gap": measure.gap(every=5),
     "ics": measure.ics(every=5),
