@@ -61,7 +61,7 @@ def findings(verdicts: Sequence[Verdict]) -> str:
         "source is quoted only where it was read there.",
         "",
         *FINDINGS,
-        *map(_found, ordered),
+        *(_found(verdict, apart(verdict, verdicts)) for verdict in ordered),
         "",
         "Each again, from an empty store:",
         "",
@@ -72,11 +72,11 @@ def findings(verdicts: Sequence[Verdict]) -> str:
     return "\n".join(told) + "\n"
 
 
-def _found(verdict: Verdict) -> str:
+def _found(verdict: Verdict, setting: str) -> str:
     finding = decided(verdict)
     ours = NOTHING if finding is None else f"{effect(verdict, finding)} ({interval(verdict, finding)})"
     cells = (
-        f"{text(verdict.study)} ({text(verdict.size)})",
+        f"{text(verdict.study)} ({text(verdict.size)})" + f": {text(setting)}" * bool(setting),
         text(verdict.claim),
         text(verdict.source),
         text(verdict.original),
