@@ -1,6 +1,7 @@
 """`check_norm` and `parametrize_with_laws` at their edges, and the comparison that owns the tolerances."""
 
 import functools
+import os
 import subprocess
 import sys
 
@@ -124,7 +125,8 @@ def test_identity(law):
         str(tmp_path),
         str(tmp_path),
     ]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    theirs = {name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=theirs)
     assert done.returncode == 1, done.stdout
     assert "test_norm[affine-in-its-input-float64]" in done.stdout
     assert "LawBroken: affine-in-its-input (y(h + z) - y(z) = y(h) - y(0)) in float64" in done.stdout
