@@ -73,6 +73,12 @@ def test_nothing_is_found_in_a_good_model(normlab):
     assert outcome.code == 0
 
 
+def test_our_own_models_are_made_for_the_batch(normlab):
+    outcome = normlab("check", "resnet8", "--batch", "4,3,32,32")
+    assert outcome.out.startswith("nothing found\n")
+    assert outcome.code == 0
+
+
 def test_a_finding_has_its_place_its_numbers_and_what_mends_it(normlab):
     lines = normlab("check", "users:bad", *ROWS, "--select", "NL502").out.splitlines()
     assert lines[0] == "NL502 error: a group norm with one or two values in a group"
@@ -121,8 +127,9 @@ def test_weights_are_those_of_the_file(normlab, models):
 
 
 MISTAKES = [
-    (("bad", "--batch", "5,x"), "expected --batch as sizes, 32,3,224,224 or 8,128:int64, got '5,x'"),
-    (("bad", "--batch", "5,0"), "expected --batch of sizes of at least 1, got '5,0'"),
+    (("bad", "--batch", "5,x"), "expected --batch as sizes of at least 1, got '5,x'; as 32,3,224,224"),
+    (("bad", "--batch", "5,0"), "expected --batch as sizes of at least 1, got '5,0'; as 32,3,224,224"),
+    (("bad", "--data", "digits-8x8", "--examples", "0"), "expected --examples of at least 1, got 0"),
     (("bad", "--batch", "5,4:float12"), "expected a known dtype of --batch, got 'float12'"),
     (("bad", "--batch", "5,3"), "expected a model that takes the batch, got RuntimeError: "),
     (("bad", "--batch", "5,4", "5,4"), "expected a model that takes the batch, got TypeError: "),

@@ -100,9 +100,9 @@ def test_evaluation_mode(normlab):
     [
         (["signal", "users:model"], "--data or --batch for a model of yours, got neither; as --batch 32,3,224,224"),
         (["signal", "lenet", "--data", "digits", "--batch", "2,1,28,28"], "--data or --batch, got both"),
-        (["signal", "lenet", "--batch", "2,x"], "--batch as the shape N,... of a batch, got '2,x'"),
+        (["signal", "lenet", "--batch", "2,x"], "--batch as sizes of at least 1, got '2,x'"),
         (["signal", "lenet", "--batch", "7"], "--batch as the shape N,... of a batch, got '7'"),
-        (["signal", "lenet", "--batch", "0,1,28,28"], "--batch as the shape N,... of a batch"),
+        (["signal", "lenet", "--batch", "0,1,28,28"], "--batch as sizes of at least 1"),
         (["signal", "lenet", "--batch", "4,1,28,28", "--classes", "0"], "--classes of at least 1, got 0"),
         (["signal", "lenet", "--examples", "1"], "--examples of at least 2, got 1"),
         (["signal", "lenet", "--seed", "-1"], "expected --seed to be greater than or equal to 0, got -1"),

@@ -5,6 +5,7 @@ import dataclasses
 
 import pytest
 import torch
+from split import Parts
 from torch import nn
 
 from compare import assert_close
@@ -201,18 +202,6 @@ def test_remove_bias_says_why_it_left_a_layer():
     assert "is used more than once" in str(remove_bias()(Reused()).left)
     late = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.BatchNorm2d(4))
     assert remove_bias()(late).left == {"2": "a ReLU feeds it"}
-
-
-class Parts(nn.Module):
-    """One convolution in two parts, traced apart since control flow depends on data."""
-
-    def __init__(self):
-        super().__init__()
-        conv = nn.Conv2d(3, 3, 1)
-        self.one, self.two = (nn.Sequential(conv, nn.BatchNorm2d(3)) for _ in range(2))
-
-    def forward(self, x):
-        return self.one(x) if x.sum() > 0 else self.two(x)
 
 
 class Clipped(nn.BatchNorm2d):

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from split import Parts
 from test_surgery_arms import COLORED, NETWORKS, Branching, Residual, Reused, TwoNorms, build
 from torch import nn
 from torch.nn.utils import parametrizations, parametrize, weight_norm
@@ -194,18 +195,6 @@ class Masked(nn.Sequential):
         return self[1](self[0](x), x[:, 0] > 0)
 
 
-class TwoParts(nn.Module):
-    """One conv in two parts that are traced apart, since what lies between depends on data."""
-
-    def __init__(self):
-        super().__init__()
-        conv = nn.Conv2d(3, 3, 1)
-        self.one, self.two = (nn.Sequential(conv, nn.BatchNorm2d(3)) for _ in range(2))
-
-    def forward(self, x):
-        return self.one(x) if x.sum() > 0 else self.two(x)
-
-
 class Own(nn.BatchNorm2d):
     def forward(self, x):
         return super().forward(x).relu()
@@ -286,7 +275,7 @@ ROWS, POINTS = (4, 4), (4, 4, 4)
 REFUSED = {
     "one conv, two norms": (TwoNorms, COLORED, "the output of conv is used elsewhere too"),
     "one norm, two convs": (Reused, COLORED, "used more than once"),
-    "one conv, two parts": (TwoParts, COLORED, "used more than once"),
+    "one conv, two parts": (Parts, COLORED, "used more than once"),
     "weight used elsewhere": (
         lambda: Reading(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)), COLORED, "a tensor of 0 or 1 is used elsewhere",
     ),

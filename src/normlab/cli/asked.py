@@ -9,7 +9,7 @@ import cyclopts
 from cyclopts import Parameter
 from pydantic import ValidationError
 
-from normlab.cli.options import parse_options
+from normlab.cli.options import parse_options, parse_shape
 from normlab.errors import NormlabError, is_reference
 from normlab.store import Recipe
 
@@ -104,11 +104,8 @@ def _random(shape: str, asked: Asked) -> "Dataset":
     from normlab.data import Dataset, Examples
     from normlab.models import generator
 
-    try:
-        sizes = [int(size) for size in shape.split(",")]
-    except ValueError:
-        sizes = []
-    if len(sizes) < 2 or min(sizes) < 1:
+    sizes = parse_shape(shape, "--batch")
+    if len(sizes) < 2:
         raise NormlabError("--batch as the shape N,... of a batch", repr(shape), "as 32,3,224,224")
     if asked.classes < 1:
         raise NormlabError("--classes of at least 1", asked.classes)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from normlab.cli.options import parse_options
+from normlab.cli.options import parse_options, parse_shape
 from normlab.cli.tables import plain_console
 from normlab.errors import NormlabError, choose, one_line
 
@@ -66,11 +66,15 @@ def check(
     settings = _settings(Path("pyproject.toml"))
     if batch and data is not None:
         raise NormlabError("--batch or --data", "both", "either is a batch to run")
+    if examples < 1:
+        raise NormlabError("--examples of at least 1", examples)
     found = None if data is None else load(data)
+    # What our own models are made for; a user's is told nothing.
+    shape = found.train.shape if found else parse_shape(batch[0].partition(":")[0], "--batch")[1:] if batch else ()
     built = build(
         model,
         parse_options(model_options),
-        input_shape=found.train.shape if found else (1, 28, 28),
+        input_shape=shape or (1, 28, 28),
         classes=found.classes if found else 10,
         seed=0,
     )
@@ -122,12 +126,7 @@ def _batch(shapes: tuple[str, ...]) -> "Batch":
     made = []
     for each in shapes:
         text, _, dtype = each.partition(":")
-        try:
-            shape = tuple(int(size) for size in text.split(","))
-        except ValueError:
-            raise NormlabError("--batch as sizes, 32,3,224,224 or 8,128:int64", repr(each)) from None
-        if min(shape) < 1:
-            raise NormlabError("--batch of sizes of at least 1", repr(each))
+        shape = parse_shape(text, "--batch")
         kind = choose({name: getattr(torch, name) for name in DTYPES}, dtype or "float32", "dtype of --batch")
         if kind.is_floating_point:
             made.append(torch.randn(shape, generator=generator).to(kind))

@@ -1,4 +1,4 @@
-"""Options of models and layers as k=v."""
+"""Options as text: those of models and layers as k=v, and shapes."""
 
 import json
 from collections.abc import Iterable
@@ -24,3 +24,14 @@ def parse_options(pairs: Iterable[str]) -> dict[str, Any]:
         except ValueError:
             options[key] = text
     return options
+
+
+def parse_shape(text: str, what: str) -> tuple[int, ...]:
+    """The sizes in 32,3,224,224; NormlabError on what is none, and on a size below 1."""
+    try:
+        sizes = tuple(int(size) for size in text.split(","))
+    except ValueError:
+        sizes = ()
+    if not sizes or min(sizes) < 1:
+        raise NormlabError(f"{what} as sizes of at least 1", repr(text), "as 32,3,224,224")
+    return sizes
