@@ -168,6 +168,7 @@ CASES: tuple[Case, ...] = (
         trips=lambda: tracked(2, 3, batches=100, momentum=0.01),
         spares=lambda: tracked(2, 3, batches=100, momentum=0.1),
         paths=("0",),
+        given=images,
     ),
     Case(
         "NL306",

@@ -1,5 +1,6 @@
 """Rules about how the layers stand to each other."""
 
+import torch
 from cases import Case
 from torch import nn
 
@@ -18,7 +19,13 @@ CASES = (
         spares=lambda: nn.Sequential(conv(), nn.BatchNorm2d(4), nn.Dropout(0.5), nn.ReLU()),
         paths=("3",),
     ),
-    Case("NL103", trips=lambda: Places(shared=True), spares=lambda: Places(shared=False), paths=("norm1",)),
+    Case(
+        "NL103",
+        trips=lambda: Places(shared=True),
+        spares=lambda: Places(shared=False),
+        paths=("norm1",),
+        given=lambda model: {"batch": torch.randn(8, 4, 8, 8)},
+    ),
     Case(
         "NL104",
         trips=lambda: nn.Sequential(conv(), nn.BatchNorm2d(4), nn.Identity(), nn.InstanceNorm2d(4)),

@@ -116,7 +116,7 @@ def _told_rule(rule: "RuleTopic", width: int) -> Iterator[str]:
         yield from _wrap(paragraph, width)
     yield ""
     entries = {
-        "Mend": rule.remedy + "; normlab.check(model, batch).fix() does it" * rule.mends,
+        "Mend": rule.remedy + (f"; normlab.check(model, batch).{rule.mended_by} does it" if rule.mended_by else ""),
         "Check": f"normlab check pkg.module:build --select {rule.id}",
     }
     if rule.study:

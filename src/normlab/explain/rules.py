@@ -10,7 +10,7 @@ from normlab.errors import NormlabError, choose
 
 ROOM = Path(__file__).parent.parent / "rules"
 _MISREAD = str.maketrans("OILS", "0115")
-_SAID = ("id", "severity", "title", "source", "remedy", "study")
+_SAID = ("id", "severity", "title", "source", "remedy", "study", "recalibrates")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,8 +25,8 @@ class RuleTopic:
     source: str
     remedy: str
     study: str | None
-    mends: bool
-    """Whether `fix` does it."""
+    mended_by: str
+    """fix() or fix(data), which does it; empty where neither can."""
     folder: str
     """The kind of rule, in a sentence."""
 
@@ -64,11 +64,13 @@ def _topic(node: ast.ClassDef, folder: str) -> RuleTopic:
         for target in each.targets
         if isinstance(target, ast.Name) and target.id in _SAID
     }
+    mends = any(getattr(each, "name", None) == "mend" for each in node.body)
+    mended_by = "fix(data)" if said.pop("recalibrates", False) else "fix()" if mends else ""
     blocks = re.split(r"\n\s*\n", ast.get_docstring(node) or "")
     return RuleTopic(
         **{"study": None} | said,
         why=tuple(" ".join(block.split()) for block in blocks),
-        mends=any(getattr(each, "name", None) == "mend" for each in node.body),
+        mended_by=mended_by,
         folder=folder,
     )
 

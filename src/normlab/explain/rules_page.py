@@ -36,7 +36,7 @@ def _page(found: list[RuleTopic]) -> Iterator[str]:
         for paragraph in rule.why:
             yield from ("", text(paragraph))
         yield ""
-        yield f"- **Mend**: {text(rule.remedy)}" + "; `fix()` does it" * rule.mends
+        yield f"- **Mend**: {text(rule.remedy)}" + (f"; `{rule.mended_by}` does it" if rule.mended_by else "")
         if rule.study:
             yield f"- **Study**: `normlab study run {rule.study}`"
         yield f"- **Source**: {text(rule.source)}"

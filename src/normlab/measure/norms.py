@@ -25,7 +25,8 @@ _NAMED = (
     ("other", re.compile(r"Norm(alization)?(\d+d)?$|DynamicTanh|^DyT$")),
 )
 """What the name of a class says that is derived from none of them, the first that fits."""
-_EPS = ("eps", "epsilon", "variance_epsilon", "norm_eps")
+EPS = ("eps", "epsilon", "variance_epsilon", "norm_eps")
+"""What layers call it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +59,7 @@ def norms_of(model: nn.Module) -> dict[str, Norm]:
     for path, module in model.named_modules():
         family = family_of(module)
         if family is not None:
-            eps = next((getattr(module, name) for name in _EPS if hasattr(module, name)), None)
+            eps = next((getattr(module, name) for name in EPS if hasattr(module, name)), None)
             found[path] = Norm(
                 path=path,
                 module=module,

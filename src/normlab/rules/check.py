@@ -67,4 +67,4 @@ def check(
             else:
                 findings += found
     findings.sort(key=lambda finding: _SEVERITIES.index(finding.rule.severity))
-    return Diagnosis(model, findings, ignored, unasked)
+    return Diagnosis(model, findings, ignored, unasked, facts)

@@ -1,12 +1,17 @@
 """A diagnosis: what was found, what was not asked and why, and the way to mend it."""
 
 import dataclasses
+import functools
 from typing import Any
 
 from torch import nn
 
+from normlab.rules.facts import Facts, Unknown
 from normlab.rules.rule import Rule, all_rules
-from normlab.surgery import Changes
+from normlab.surgery import Changes, recalibrate
+from normlab.surgery.feed import Batches
+from normlab.surgery.find import batch_norms, keeps_statistics
+from normlab.surgery.untouched import untouched
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +38,7 @@ class Diagnosis:
     """Rule id to the reason it was given, of those that would have found something."""
     unasked: dict[str, str]
     """Rule id to why it could not be asked."""
+    _facts: Facts = dataclasses.field(repr=False)
 
     def __bool__(self) -> bool:
         return any(finding.rule.severity != "note" for finding in self.findings)
@@ -48,27 +54,75 @@ class Diagnosis:
             paths.setdefault(finding.rule.id, []).append(finding.path)
         return paths
 
-    def fix(self) -> Changes:
+    def fix(self, data: Batches | None = None) -> Changes:
         """Mend what a surgery can mend, in place: what was done, what was left and why, with undo.
 
         On an error the model is as before.
+
+        Args:
+            data: training data as `normlab.surgery.recalibrate` takes it, a loader or a list of batches. With it
+                the running statistics that are wrong, or that a mended layer leaves wrong, are recomputed at the end.
+
         """
         changes = Changes()
         try:
+            facts = self._facts
             for name, paths in self.found.items():
-                rule = all_rules()[name]
-                if rule.mend is None:
-                    changes.left |= {f"{name} {path}".strip(): rule.remedy for path in paths}
-                    continue
-                done = rule.mend(paths)(self.model)
-                for path, what in done.done.items():
-                    changes.done[f"{name} {path}".strip()] = what
-                changes.left |= {f"{name} {path}".strip(): why for path, why in done.left.items() if path in paths}
-                changes._undo.append(done.undo)
+                still = self._still(name, paths, facts)
+                made = self._mended(all_rules()[name], still, facts)
+                changes._undo.append(made.undo)
+                changes.done |= {f"{name} {path}".strip(): "no longer found" for path in paths if path not in still}
+                changes.done |= {f"{name} {path}".strip(): what for path, what in made.done.items()}
+                changes.left |= {f"{name} {path}".strip(): why for path, why in made.left.items() if path in paths}
+                if made:  # what was known of the model is known no more
+                    facts = Facts(facts.given)
+            self._recalibrate(data, changes)
         except BaseException:
             changes.undo()
             raise
         return changes
+
+    def _still(self, name: str, paths: list[str], facts: Facts) -> list[str]:
+        """Those of the paths where the rule finds something, as the model is now."""
+        rule = all_rules()[name]
+        if facts is self._facts or rule.mend is None:
+            return paths
+        try:
+            with untouched(self.model):
+                found = {path for path, _ in facts.ask(rule.check)}
+        except Unknown:
+            return paths
+        return [path for path in paths if path in found]
+
+    def _mended(self, rule: Rule, paths: list[str], facts: Facts) -> Changes:
+        if rule.mend is None:
+            return Changes(left={} if rule.recalibrates else dict.fromkeys(paths, rule.remedy))
+        try:
+            return facts.ask(functools.partial(rule.mend, paths))(self.model)
+        except Unknown as reason:
+            return Changes(left=dict.fromkeys(paths, str(reason)))
+
+    def _recalibrate(self, data: Batches | None, changes: Changes) -> None:
+        """Once for all that need it, after everything else."""
+        stale = {
+            f"{name} {path}": path
+            for name, paths in self.found.items()
+            for path in paths
+            if all_rules()[name].recalibrates
+        }
+        kept = any(map(keeps_statistics, batch_norms(self.model).values()))
+        made = recalibrate(self.model, data) if stale and kept and data is not None else Changes()
+        changes._undo.append(made.undo)
+        for place, path in stale.items():
+            if kept and data is None:
+                changes.left[place] = "running statistics need training data: fix(data)"
+            elif path in made.left:
+                changes.left[place] = made.left[path]
+            elif made:
+                done = "running statistics recomputed"
+                changes.done[place] = f"{changes.done[place]}; {done}" if place in changes.done else done
+            elif place not in changes.done:
+                changes.left[place] = "no batch norm keeps running statistics"
 
     def to_plain(self) -> dict[str, Any]:
         """As JSON holds it."""
@@ -80,7 +134,7 @@ class Diagnosis:
                     "path": each.path,
                     "message": each.message,
                     "remedy": each.rule.remedy,
-                    "mendable": each.rule.mend is not None,
+                    "mendable": each.rule.mend is not None or each.rule.recalibrates,
                 }
                 for each in self.findings
             ],

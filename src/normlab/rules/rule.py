@@ -3,7 +3,7 @@
 import functools
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import ClassVar, Literal
 
 import normlab.rules
@@ -35,8 +35,12 @@ class Rule:
     """What to do, in one sentence, as a command or a call where there is one."""
     study: ClassVar[str | None] = None
     """The built-in study that measures it."""
-    mend: Callable[[Sequence[str]], Surgery] | None = None
-    """Given the paths that were found, the surgery that mends them; None where a model cannot be mended in place."""
+    mend: Callable[..., Surgery] | None = None
+    """Given the paths that were found, and facts by the names of its further parameters, the surgery that mends them;
+    it may raise Unknown to say why not. None where the model cannot be mended in place.
+    """
+    recalibrates: ClassVar[bool] = False
+    """Whether the running statistics are wrong, or no longer fit once it is mended: training data set them right."""
 
     check: Callable[..., Iterable[Found]]
     """Its parameters are facts, by name: see `normlab.rules.facts`. It finds what is wrong, and changes nothing."""

@@ -13,11 +13,13 @@ from normlab.surgery.checkpoint_safe import checkpoint_safe
 from normlab.surgery.dropout import dropout
 from normlab.surgery.fold import fold
 from normlab.surgery.freeze import freeze
+from normlab.surgery.in_float32 import in_float32
 from normlab.surgery.keep import keep
 from normlab.surgery.lanes_step import LanesStep, lanes_step
 from normlab.surgery.modes import evaluating
 from normlab.surgery.param_groups import ParamGroups, param_groups
 from normlab.surgery.recalibrate import recalibrate
+from normlab.surgery.regroup import regroup
 from normlab.surgery.reorder import reorder
 from normlab.surgery.scale_init import scale_init
 from normlab.surgery.stretch import stretch
@@ -25,12 +27,13 @@ from normlab.surgery.swap import swap
 from normlab.surgery.synchronize import synchronize
 from normlab.surgery.to_lanes import to_lanes
 from normlab.surgery.unfreeze import unfreeze
+from normlab.surgery.unshare import unshare
 
 _BY_NAME: dict[str, type[Surgery]] = {
     each.__name__: each
     for each in (
-        *(adapt, add_bias, adjust, checkpoint_safe, dropout, fold, freeze, keep, remove_bias, reorder, scale_init),
-        *(stretch, swap, unfreeze),
+        *(adapt, add_bias, adjust, checkpoint_safe, dropout, fold, freeze, in_float32, keep, remove_bias, reorder),
+        *(scale_init, stretch, swap, unfreeze, unshare),
     )
 }
 
@@ -48,10 +51,12 @@ __all__ = [
     "fold",
     "freeze",
     "from_plain",
+    "in_float32",
     "keep",
     "lanes_step",
     "param_groups",
     "recalibrate",
+    "regroup",
     "remove_bias",
     "reorder",
     "scale_init",
@@ -61,6 +66,7 @@ __all__ = [
     "to_lanes",
     "to_plain",
     "unfreeze",
+    "unshare",
 ]
 
 

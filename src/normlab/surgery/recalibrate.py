@@ -59,7 +59,8 @@ def recalibrate(model: nn.Module, batches: Batches, *, at_once: bool = False, fo
     Layer by layer, in the order of their first use: each layer sees what evaluation will feed it, since the
     ones before it normalize with their new statistics already. Batches count by their size; the variance is
     the population's (biased); dropout and all else is in evaluation mode. Costs one forward pass, cut short
-    behind the layer, for every batch norm.
+    behind the layer, for every batch norm. The count of batches that a running average with a momentum has seen
+    begins anew.
 
     Args:
         model: any; its modes are put back.
@@ -194,6 +195,10 @@ def _set(changes: Changes, path: str, norm: BatchNorm, population: _Population) 
         return
     changes.record(path, "running statistics recomputed", functools.partial(_write, norm, *_statistics(norm)))
     _write(norm, population.mean, population.var)
+    batches = norm.num_batches_tracked
+    if batches is not None and norm.momentum is not None:
+        changes._undo.append(functools.partial(batches.copy_, batches.clone()))
+        batches.zero_()
 
 
 def _statistics(norm: BatchNorm) -> tuple[Tensor, Tensor]:

@@ -31,6 +31,7 @@ class StaleStatistics(Rule):
     source = "Wu & Johnson 2021, arXiv 2105.07576, section 3; github.com/pytorch/pytorch/issues/5406"
     remedy = "normlab.surgery.recalibrate(model, batches) recomputes them from training data"
     study = "averages"
+    recalibrates = True
 
     def check(self, batch_inputs: dict[str, Moments], batch_norms: dict[str, Norm]) -> Iterator[Found]:
         for path, batch in batch_inputs.items():

@@ -27,6 +27,7 @@ class YoungStatistics(Rule):
     source = "Ioffe & Szegedy 2015, arXiv 1502.03167, section 3.1; torch.nn.BatchNorm2d, momentum"
     remedy = "train on, take a larger momentum, or normlab.surgery.recalibrate(model, batches)"
     study = "averages"
+    recalibrates = True
 
     def check(self, model: nn.Module, batch_norms: dict[str, Norm]) -> Iterator[Found]:
         for path, each in batch_norms.items():

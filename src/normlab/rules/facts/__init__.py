@@ -37,6 +37,7 @@ class Facts:
     """The facts of one model, each computed when it is first asked for, and kept."""
 
     def __init__(self, given: Given) -> None:
+        self.given = given
         self._known: dict[str, Any] = {field.name: getattr(given, field.name) for field in dataclasses.fields(given)}
 
     def ask(self, question: Callable[..., Any]) -> Any:

@@ -1,12 +1,14 @@
 """NL517."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from torch.optim import Optimizer
 
 from normlab.measure.norms import Norm
 from normlab.rules.facts import Unknown
+from normlab.rules.mending import undecayed
 from normlab.rules.rule import Found, Rule
+from normlab.surgery import Surgery
 
 
 class Decayed(Rule):
@@ -42,3 +44,6 @@ class Decayed(Rule):
                 "",
                 f"{len(found)} of {len(decayed)} norms decay, the first is {first}, by {found[first]:g}; expected 0",
             )
+
+    def mend(self, paths: Sequence[str], optimizer: Optimizer, example_norms: dict[str, Norm]) -> Surgery:
+        return undecayed(optimizer, example_norms)

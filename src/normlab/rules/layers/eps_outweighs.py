@@ -4,13 +4,14 @@ from collections.abc import Iterator, Sequence
 
 from normlab.measure.norms import Norm
 from normlab.measure.passes import Use
+from normlab.rules.mending import USUAL_EPS, changed, eps
 from normlab.rules.rule import Found, Rule
-from normlab.surgery import Surgery, adjust
+from normlab.surgery import Surgery
 
 OUTWEIGHS = 4.0
-"""Times the mean square: the layer then divides by more than twice what it should."""
-USUAL = 1e-5
-"""Torch's default. Up to it eps is no cause: new networks may have branches whose values are tiny, and grow."""
+"""Times the mean square: the layer then divides by more than twice what it should. Up to the usual eps is no cause:
+new networks may have branches whose values are tiny, and grow.
+"""
 
 
 class EpsOutweighs(Rule):
@@ -28,14 +29,14 @@ class EpsOutweighs(Rule):
 
     def check(self, example_norms: dict[str, Norm], example_norm_uses: dict[str, Use]) -> Iterator[Found]:
         for path, use in example_norm_uses.items():
-            eps, x = getattr(example_norms[path].module, "eps", None), use.input
-            if eps is None or eps <= USUAL or x is None or x.mean is None or x.var is None:
+            added, x = example_norms[path].eps, use.input
+            if added is None or added <= USUAL_EPS or x is None or x.mean is None or x.var is None:
                 continue
             square = (x.mean.square() + x.var).mean().item()  # no smaller than the mean variance of the examples
-            if 0 < OUTWEIGHS * square < eps:  # zeros are none to normalize
-                shrunk = (square / (square + eps)) ** 0.5
-                told = f"eps {eps:g} against inputs of mean square {square:.2g}"
+            if 0 < OUTWEIGHS * square < added:  # zeros are none to normalize
+                shrunk = (square / (square + added)) ** 0.5
+                told = f"eps {added:g} against inputs of mean square {square:.2g}"
                 yield path, f"{told}: a root mean square of at most {shrunk:.2f} comes out, expected about 1"
 
     def mend(self, paths: Sequence[str]) -> Surgery:
-        return adjust(tuple(paths), {"eps": USUAL})
+        return changed(tuple(paths), eps(USUAL_EPS))

@@ -1,11 +1,13 @@
 """NL505."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from torch import nn
 
 from normlab.measure.norms import Norm
+from normlab.rules.mending import exchanged
 from normlab.rules.rule import Found, Rule
+from normlab.surgery import Surgery
 
 IMAGE = 3
 """Dimensions of one: channels, height, width."""
@@ -30,3 +32,6 @@ class FixedResolution(Rule):
                 held = sum(each.numel() for each in norm.module.parameters())
                 told = f"takes {shape} alone, and holds {held} parameters"
                 yield path, f"{told}; one weight and one bias a channel would be {2 * shape[-IMAGE]}"
+
+    def mend(self, paths: Sequence[str]) -> Surgery:
+        return exchanged(tuple(paths), "layer")

@@ -1,10 +1,11 @@
 """NL512."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from normlab.measure.half_precision import HalfPrecision
 from normlab.measure.norms import Norm
 from normlab.rules.rule import Found, Rule
+from normlab.surgery import Surgery, in_float32
 
 
 class HalfEps(Rule):
@@ -24,3 +25,6 @@ class HalfEps(Rule):
             if not half.survives_zeros:
                 kind = str(half.dtype).removeprefix("torch.")
                 yield path, f"gives NaN for zeros in {kind}: its eps {example_norms[path].eps:g} is 0 there"
+
+    def mend(self, paths: Sequence[str]) -> Surgery:
+        return in_float32(tuple(paths))

@@ -1,12 +1,13 @@
 """NL513."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 
 from normlab.measure.half_precision import LARGE, HalfPrecision
 from normlab.measure.passes import Use
 from normlab.rules.rule import Found, Rule
+from normlab.surgery import Surgery, in_float32
 
 
 class HalfOverflow(Rule):
@@ -32,3 +33,6 @@ class HalfOverflow(Rule):
                     path,
                     f"{told}: squares overflow above {limit:.0f}; the largest of this batch is {x.largest:.3g}",
                 )
+
+    def mend(self, paths: Sequence[str]) -> Surgery:
+        return in_float32(tuple(paths))

@@ -1,6 +1,6 @@
 """NL515."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import nn
@@ -8,6 +8,7 @@ from torch import nn
 from normlab.measure.half_precision import HALVES
 from normlab.measure.passes import Use
 from normlab.rules.rule import Found, Rule
+from normlab.surgery import Surgery, in_float32
 
 
 class HalfPromoted(Rule):
@@ -34,3 +35,6 @@ class HalfPromoted(Rule):
                     path,
                     f"{x.dtype} comes in and {y.dtype} goes out of it; expected {x.dtype}".replace("torch.", ""),
                 )
+
+    def mend(self, paths: Sequence[str]) -> Surgery:
+        return in_float32(tuple(paths))

@@ -1,9 +1,10 @@
 """NL514."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from normlab.measure.half_precision import HalfPrecision
 from normlab.rules.rule import Found, Rule
+from normlab.surgery import Surgery, in_float32
 
 SEVERAL = 1.6
 """Errors of single roundings. One rounding is 1, and two independent ones are 1.41: the product with a weight after
@@ -29,3 +30,6 @@ class HalfRoundings(Rule):
             if half.roundings > SEVERAL:
                 told = f"its error is {half.roundings:.2f} times that of rounding the result once"
                 yield path, f"{told}; float32 inside gives 1 to 1.41"
+
+    def mend(self, paths: Sequence[str]) -> Surgery:
+        return in_float32(tuple(paths))

@@ -1,12 +1,15 @@
 """NL508."""
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Iterator, Sequence
 
 from torch import nn
 
 from normlab.measure.norms import Norm
 from normlab.measure.passes import Pass
+from normlab.rules.mending import Mended, changed
 from normlab.rules.rule import Found, Rule
+from normlab.surgery import Surgery
 
 NORMS = 2
 """In a block of a transformer: one before attention, one before the feed-forward layers."""
@@ -42,6 +45,9 @@ class MissingFinalNorm(Rule):
                 found.append(path)
                 yield path, f"{len(blocks)} pre-norm blocks, and no norm between the last and {head}"
 
+    def mend(self, paths: Sequence[str]) -> Surgery:
+        return changed(tuple(paths), _final_norm)
+
 
 def _is_pre_norm(model: nn.Module, block: str, order: list[str], norms: dict[str, Norm]) -> bool:
     """Whether a block begins with a norm, ends with something else, and is no chain, which has no shortcut."""
@@ -53,3 +59,20 @@ def _is_pre_norm(model: nn.Module, block: str, order: list[str], norms: dict[str
         and inside[0] in norms
         and inside[-1] not in norms
     )
+
+
+def _final_norm(model: nn.Module, path: str) -> Mended:
+    """Torch's stacks have a place for it."""
+    stack = model.get_submodule(path.rpartition(".")[0])
+    if not isinstance(stack, nn.TransformerEncoder | nn.TransformerDecoder):
+        return "where the norm goes is for the forward of the model to say"
+    like = next(each for each in stack.layers.modules() if isinstance(each, nn.LayerNorm | nn.RMSNorm))
+    norm = copy.deepcopy(like)
+    norm.reset_parameters()
+    stack.norm = norm
+
+    def back() -> None:
+        del stack.norm
+        stack.norm = None
+
+    return f"{norm} behind the last block, for an optimizer to be built anew", back

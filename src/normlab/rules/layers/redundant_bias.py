@@ -1,11 +1,13 @@
 """NL506."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from torch import nn
 
 from normlab.measure.norms import Norm, is_by_channel
+from normlab.rules.mending import changed, no_bias
 from normlab.rules.rule import Found, Rule
+from normlab.surgery import Surgery
 from normlab.surgery.flow import Affine, Link
 
 
@@ -29,3 +31,6 @@ class RedundantBias(Rule):
                 continue
             if link.target in example_norms and is_by_channel(example_norms[link.target].module):
                 yield link.source, f"its bias, {source.bias.numel()} numbers, is taken off again by {link.target}"
+
+    def mend(self, paths: Sequence[str]) -> Surgery:
+        return changed(tuple(paths), no_bias)

@@ -1,11 +1,13 @@
 """NL510."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from normlab.measure.norms import Norm
 from normlab.measure.passes import Pass, Use
 from normlab.rules.facts import Unknown
+from normlab.rules.mending import changed, ones
 from normlab.rules.rule import Found, Rule
+from normlab.surgery import Surgery
 
 
 class ZeroWeight(Rule):
@@ -37,3 +39,6 @@ class ZeroWeight(Rule):
             if use.input.largest > 0 and use.output.largest == bias:
                 told = f"all {norm.weight.numel()} weights are 0"
                 yield path, f"{told}, and the model gives the same output for every example of the batch"
+
+    def mend(self, paths: Sequence[str]) -> Surgery:
+        return changed(tuple(paths), ones)

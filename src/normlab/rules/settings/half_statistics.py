@@ -1,11 +1,13 @@
 """NL213."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 
 from normlab.measure.norms import Norm
+from normlab.rules.mending import changed, full_precision
 from normlab.rules.rule import Found, Rule
+from normlab.surgery import Surgery
 
 
 class HalfStatistics(Rule):
@@ -27,3 +29,6 @@ class HalfStatistics(Rule):
                 resolution = torch.finfo(dtype).eps
                 name = str(dtype).removeprefix("torch.")
                 yield path, f"running statistics in {name}: a step of less than {resolution / 2:.2%} is lost"
+
+    def mend(self, paths: Sequence[str]) -> Surgery:
+        return changed(tuple(paths), full_precision)

@@ -1,10 +1,12 @@
 """NL205."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from normlab.measure.norms import FAMILIES, Norm
+from normlab.rules.mending import USUAL_EPS, changed, eps
 from normlab.rules.rule import Found, Rule
+from normlab.surgery import Surgery
 
 LARGEST = 0.01
 """Ten times what any known architecture has; a channel of variance 1 then shrinks by half a percent."""
@@ -22,6 +24,7 @@ class LargeEps(Rule):
     title = "an eps so large that the norm does not normalize"
     source = "github.com/eriklindernoren/PyTorch-GAN/issues/116; torch.nn.BatchNorm2d(num_features, eps, momentum)"
     remedy = "eps=1e-5, and momentum by its name: nn.BatchNorm2d(64, momentum=0.2); then train again"
+    recalibrates = True
 
     def check(self, norms: dict[str, Norm]) -> Iterator[Found]:
         for path, norm in norms.items():
@@ -31,3 +34,6 @@ class LargeEps(Rule):
                     path,
                     f"eps {norm.eps:g}, where 1e-5 is usual: a standard deviation of 1 becomes {left:.3f}",
                 )
+
+    def mend(self, paths: Sequence[str]) -> Surgery:
+        return changed(tuple(paths), eps(USUAL_EPS))

@@ -3,11 +3,9 @@
 from collections.abc import Iterator, Sequence
 
 from normlab.measure.norms import Norm
+from normlab.rules.mending import USUAL_MOMENTUM
 from normlab.rules.rule import Found, Rule
 from normlab.surgery import Surgery, adjust
-
-DEFAULT = 0.1
-"""Torch's."""
 
 
 class MomentumNone(Rule):
@@ -29,4 +27,4 @@ class MomentumNone(Rule):
                 yield path, f"momentum None: after {seen} batches the next one counts 1/{seen + 1}, the first as much"
 
     def mend(self, paths: Sequence[str]) -> Surgery:
-        return adjust(tuple(paths), {"momentum": DEFAULT})
+        return adjust(tuple(paths), {"momentum": USUAL_MOMENTUM})

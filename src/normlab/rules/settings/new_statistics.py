@@ -22,6 +22,7 @@ class NewStatistics(Rule):
     remedy = (
         "load the buffers too (strict=True says what is missing), or normlab.surgery.recalibrate on training data"
     )
+    recalibrates = True
 
     def check(self, model: nn.Module, averaging_norms: dict[str, Norm]) -> Iterator[Found]:
         if model.training:  # and perhaps just made: some networks draw gamma and beta at random

@@ -19,6 +19,7 @@ class PoisonedStatistics(Rule):
     title = "running statistics that are no statistics: NaN, inf, or a variance below 0"
     source = "github.com/pytorch/pytorch/issues/90342"
     remedy = "normlab.surgery.recalibrate on training data; normlab.nn.BatchNorm2d skips such batches and counts them"
+    recalibrates = True
 
     def check(self, statistics: list[Statistic]) -> Iterator[Found]:
         for each in statistics:

@@ -1,9 +1,11 @@
 """NL214."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from normlab.rules.facts.statistics import Statistic
+from normlab.rules.mending import registered
 from normlab.rules.rule import Found, Rule
+from normlab.surgery import Surgery
 
 
 class TrainedStatistics(Rule):
@@ -29,3 +31,6 @@ class TrainedStatistics(Rule):
                     each.path,
                     f"{each.name} carries the graph of all steps before ({history} and on)",
                 )
+
+    def mend(self, paths: Sequence[str], statistics: list[Statistic]) -> Surgery:
+        return registered(tuple(paths), tuple(each for each in statistics if each.kept == "parameter"))

@@ -1,9 +1,11 @@
 """NL215."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from normlab.rules.facts.statistics import Statistic
+from normlab.rules.mending import registered
 from normlab.rules.rule import Found, Rule
+from normlab.surgery import Surgery
 
 
 class UnsavedStatistics(Rule):
@@ -22,3 +24,6 @@ class UnsavedStatistics(Rule):
         for each in statistics:
             if each.kept == "attribute":
                 yield each.path, f"{each.name} is a plain attribute, no buffer: state_dict() does not hold it"
+
+    def mend(self, paths: Sequence[str], statistics: list[Statistic]) -> Surgery:
+        return registered(tuple(paths), tuple(each for each in statistics if each.kept == "attribute"))

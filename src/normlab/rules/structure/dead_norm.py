@@ -1,11 +1,13 @@
 """NL106."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from torch import nn
 
 from normlab.measure.norms import Norm
+from normlab.rules.mending import changed, ones
 from normlab.rules.rule import Found, Rule
+from normlab.surgery import Surgery
 from normlab.surgery.find import is_shapeless
 from normlab.surgery.flow import Link
 
@@ -34,3 +36,6 @@ class DeadNorm(Rule):
             if rectified and not norm.weight.any() and (norm.bias is None or not (norm.bias > 0).any()):
                 count = norm.weight.numel()
                 yield link.source, f"gamma is 0 in all of its {count} channels, and {link.target}, behind it, gives 0"
+
+    def mend(self, paths: Sequence[str]) -> Surgery:
+        return changed(tuple(paths), ones)

@@ -1,11 +1,14 @@
 """NL102."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from torch import nn
 
 from normlab.measure.norms import Norm
+from normlab.rules.mending import Mended, changed
 from normlab.rules.rule import Found, Rule
+from normlab.surgery import Surgery
+from normlab.surgery.find import parents, put
 
 ELEMENTWISE = (
     *(nn.Identity, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.SELU, nn.GELU, nn.SiLU),
@@ -29,15 +32,12 @@ class DropoutBeforeNorm(Rule):
     title = "dropout in front of a batch norm: another variance in training than in evaluation"
     source = "Li, Chen, Hu & Yang 2018, arXiv 1801.05134, section 3"
     remedy = "put the dropout behind the norm; where it feeds it directly, normlab.surgery.reorder('dropout', 'norm')"
+    recalibrates = True
     study = "order"
 
     def check(self, model: nn.Module, pairs: dict[str, str], averaging_norms: dict[str, Norm]) -> Iterator[Found]:
         for path in averaging_norms:
-            source = pairs.get(path)
-            while source is not None and isinstance(model.get_submodule(source), ELEMENTWISE):
-                source = pairs.get(source)
-            if source is None:
-                continue
+            source = _row(model, pairs, path)[0]
             dropout = model.get_submodule(source)
             if isinstance(dropout, DROPOUT) and dropout.p >= LEAST:
                 kept = 1 - dropout.p
@@ -46,3 +46,29 @@ class DropoutBeforeNorm(Rule):
                     f"{source} drops {dropout.p:.0%} in front of it: in evaluation the variance of an input of mean "
                     f"0 is {kept:.2f} of that in training, by which it is divided",
                 )
+
+    def mend(self, paths: Sequence[str], pairs: dict[str, str]) -> Surgery:
+        def behind(model: nn.Module, path: str) -> Mended:
+            """Each of the row goes one place forward, and the dropout to the norm's."""
+            row = _row(model, pairs, path)
+            places = [parents(model, each) for each in row]
+            layers = [model.get_submodule(each) for each in row]
+
+            def order(layers: list[nn.Module]) -> None:
+                for layer, place in zip(layers, places, strict=True):
+                    put(layer, place)
+
+            order([*layers[1:], layers[0]])
+            return f"{row[0]} stands behind it, at {path}", lambda: order(layers)
+
+        return changed(tuple(paths), behind)
+
+
+def _row(model: nn.Module, pairs: dict[str, str], path: str) -> list[str]:
+    """From what feeds the norm at a path, through elementwise layers, to the norm."""
+    row = [path]
+    while (source := pairs.get(row[0])) is not None:
+        row.insert(0, source)
+        if not isinstance(model.get_submodule(source), ELEMENTWISE):
+            break
+    return row

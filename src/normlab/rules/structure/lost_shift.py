@@ -1,10 +1,13 @@
 """NL108."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from torch import nn
 
+from normlab.rules.mending import Mended, changed
 from normlab.rules.rule import Found, Rule
+from normlab.surgery import Surgery
+from normlab.surgery.compose import channels_of
 from normlab.surgery.flow import Affine, Link
 
 ACTIVATIONS = tuple(
@@ -34,3 +37,13 @@ class LostShift(Rule):
             layer = model.get_submodule(source)
             if isinstance(layer, Affine) and layer.bias is None:
                 yield source, f"has no bias, and {link.source}, an identity, stands between it and {link.target}"
+
+    def mend(self, paths: Sequence[str]) -> Surgery:
+        return changed(tuple(paths), _bias)
+
+
+def _bias(model: nn.Module, path: str) -> Mended:
+    layer = model.get_submodule(path)
+    zeros = layer.get_parameter("weight").new_zeros(channels_of(layer)[1])
+    layer.register_parameter("bias", nn.Parameter(zeros))
+    return "a bias of zeros, for an optimizer to be built anew", lambda: layer.register_parameter("bias", None)

@@ -1,10 +1,11 @@
 """NL103."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from torch import nn
 
 from normlab.rules.rule import Found, Rule
+from normlab.surgery import Surgery, unshare
 from normlab.surgery.find import BatchNorm
 from normlab.surgery.flow import Link
 
@@ -20,6 +21,7 @@ class SharedNorm(Rule):
     title = "one batch norm behind several layers: its running statistics fit none of them"
     source = "Ioffe & Szegedy 2015, arXiv 1502.03167, algorithm 2, which keeps statistics for each activation"
     remedy = "make one batch norm for every place; for several kinds of data, normlab.nn.DomainBatchNorm2d"
+    recalibrates = True
 
     def check(self, model: nn.Module, flow: list[Link]) -> Iterator[Found]:
         feeders: dict[nn.Module, dict[nn.Module, str]] = {}
@@ -33,3 +35,6 @@ class SharedNorm(Rule):
             if len(sources) > 1:
                 said = ", ".join(sources.values())
                 yield places[norm], f"is used behind {len(sources)} layers, {said}, with one pair of statistics"
+
+    def mend(self, paths: Sequence[str]) -> Surgery:
+        return unshare(tuple(paths))

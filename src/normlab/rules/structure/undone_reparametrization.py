@@ -1,15 +1,19 @@
 """NL107."""
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Iterator, Sequence
 
-from torch import nn
-from torch.nn.utils import parametrizations
-from torch.nn.utils.parametrize import is_parametrized
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations, remove_spectral_norm, remove_weight_norm
+from torch.nn.utils.parametrize import is_parametrized, remove_parametrizations
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from normlab.measure.norms import Norm
+from normlab.rules.mending import Mended, changed
 from normlab.rules.rule import Found, Rule
+from normlab.surgery import Surgery
+from normlab.surgery.find import parents, put
 from normlab.surgery.flow import Affine
 
 RESCALING = (parametrizations._WeightNorm, parametrizations._SpectralNorm, WeightNorm, SpectralNorm)
@@ -39,3 +43,23 @@ class UndoneReparametrization(Rule):
             for each in makers:
                 if isinstance(each, RESCALING):
                     yield source, f"its {type(each).__name__.strip('_')} sets a scale that {path} takes off again"
+
+    def mend(self, paths: Sequence[str]) -> Surgery:
+        return changed(tuple(dict.fromkeys(paths)), _plain)
+
+
+def _plain(model: nn.Module, path: str) -> Mended:
+    """A copy of the layer whose weight is what it was scaled to."""
+    layer, places = model.get_submodule(path), parents(model, path)
+    # What a hook of torch's computed last has a history, with which it is not copied.
+    computed = {id(value): value.detach().clone() for value in vars(layer).values() if isinstance(value, Tensor)}
+    plain = copy.deepcopy(layer, computed)
+    if is_parametrized(plain, "weight"):
+        remove_parametrizations(plain, "weight")
+    for hook in list(plain._forward_pre_hooks.values()):
+        if isinstance(hook, SpectralNorm):
+            remove_spectral_norm(plain)
+        elif isinstance(hook, WeightNorm):
+            remove_weight_norm(plain)
+    put(plain, places)
+    return "a plain weight, for an optimizer to be built anew", lambda: put(layer, places)

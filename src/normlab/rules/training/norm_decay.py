@@ -1,12 +1,15 @@
 """NL402."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from torch import Tensor
+from torch.optim import Optimizer
 
 from normlab.measure.norms import Norm
+from normlab.rules.mending import undecayed
 from normlab.rules.rule import Found, Rule
+from normlab.surgery import Surgery
 
 
 class BatchNormDecay(Rule):
@@ -33,6 +36,9 @@ class BatchNormDecay(Rule):
                 f"{len(decayed)} of {len(batch_norms)} batch norms are under a weight decay of up to "
                 f"{max(decayed.values()):g}, {next(iter(decayed))} first; 0 is usual",
             )
+
+    def mend(self, paths: Sequence[str], optimizer: Optimizer, batch_norms: dict[str, Norm]) -> Surgery:
+        return undecayed(optimizer, batch_norms)
 
 
 def _decay(parameter: Tensor | None, optimized: dict[Tensor, dict[str, Any]]) -> float:

@@ -1,12 +1,15 @@
 """NL403."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from normlab.measure.norms import Norm
+from normlab.rules.mending import at
 from normlab.rules.rule import Found, Rule
+from normlab.surgery import Surgery, regroup
 
 
 class NotOptimized(Rule):
@@ -42,3 +45,9 @@ class NotOptimized(Rule):
                     f"{len(missing)} of its {len(held)} parameters are in no group of the optimizer, which has "
                     f"{known} of the {len(beside)} beside it",
                 )
+
+    def mend(self, paths: Sequence[str], optimizer: Optimizer, optimized: dict[Tensor, dict[str, Any]]) -> Surgery:
+        def missing(norm: nn.Module) -> list[nn.Parameter]:
+            return [each for each in norm.parameters(recurse=False) if each.requires_grad and each not in optimized]
+
+        return at(tuple(paths), lambda norm: lambda _: regroup(optimizer, missing(norm), weight_decay=0.0))
