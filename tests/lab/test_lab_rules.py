@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from normlab.lab import rules
+from normlab.lab import rules, statistics
 
 DRAWS = 10_000
 
@@ -40,8 +40,8 @@ BOUNDARIES = {
 @pytest.mark.parametrize("name", BOUNDARIES)
 def test_each_wrong_word_at_the_boundary_in_at_most_five_percent(name, n, monkeypatch):
     # What no word depends on, and costs most.
-    monkeypatch.setattr(rules.statistics, "sign_flip", lambda _: None)
-    monkeypatch.setattr(rules.statistics, "detectable", lambda *_: math.inf)
+    monkeypatch.setattr(statistics, "sign_flip", lambda _: None)
+    monkeypatch.setattr(statistics, "detectable", lambda *_: math.inf)
     rule, columns = BOUNDARIES[name]
     noise = np.random.default_rng(0).normal(size=(DRAWS, 6, n))
     words = [rule(outcomes(columns(z), range(n)))[0].word for z in noise]
