@@ -7,10 +7,16 @@ import pytest
 
 import verdicts
 from normlab.report import words
-from normlab.report.markdown import findings, markdown
+from normlab.report.findings import findings
+from normlab.report.markdown import markdown
 from normlab.report.text import lines
 from normlab.report.thread import THREAD
 from normlab.store.verdict import Finding, MeasureFacts
+
+
+def table(page):
+    """The rows of the one table in it, without its head."""
+    return [re.split(r"(?<!\\)\|", line)[1:-1] for line in page.splitlines() if line.startswith("|")][2:]
 
 
 def unescaped(text):
@@ -56,17 +62,31 @@ def test_findings_show_what_was_contradicted_first_and_the_figure_of_the_source(
         update={"findings": tuple(each.model_copy(update={"word": "contradicted"}) for each in supported.findings)}
     )
     page = findings([supported, contradicted])
-    rows = [re.split(r"(?<!\\)\|", line)[1:-1] for line in page.splitlines() if line.startswith("|")][2:]
-    assert [row[0].split()[0] for row in rows] == ["aaa", "bias"]
-    assert all(len(row) == 7 for row in rows)
-    assert [row[3].strip() for row in rows] == ["–", "as said: 14 times"]
-    assert "0.03 % (-0.09 % to 0.12 %)" in unescaped(rows[1][4])
-    assert "- bias: `normlab study run bias --size quick`" in page
+    summary, *sections = page.split("\n## ")
+    rows = table(summary)
+    assert [row[0].strip() for row in rows] == ["[aaa](#aaa)", "[bias](#bias)"]
+    assert all(len(row) == 6 for row in rows)
+    assert [row[2].strip() for row in rows] == ["–", "as said: 14 times"]
+    assert "0.03 points (-0.09 to 0.12)" in unescaped(rows[1][3])
+    assert "Its figure" not in sections[0]
+    assert "- **Its figure**: as said: 14 times" in sections[1]
     assert findings([supported, contradicted]) == findings([contradicted, supported])
 
 
+def test_findings_have_a_row_for_a_study_and_all_of_its_runs_in_its_section():
+    quick = verdicts.verdict(finished="2026-01-02T03:04:05Z")
+    standard = verdicts.verdict(key="b", size="standard", command="normlab study run bias --size standard")
+    other = verdicts.verdict(key="c", size="standard", command="normlab study run bias --size standard --data digits")
+    summary, section = findings([quick, other, standard]).split("\n## ")
+    assert len(table(summary)) == 1
+    runs = table(section)
+    assert [row[0].split("`")[1] for row in runs] == [each.command for each in (standard, other, quick)]
+    assert [row[-1].strip() for row in runs] == ["–", "–", "2026-01-02"]
+
+
 def test_findings_keep_the_words_of_others_words():
-    page = re.sub(r"(`+).*?\1", "", findings([verdicts.hostile()]), flags=re.DOTALL)
+    ours = r'<a id="[\w-]*"></a>|\[(?:\\.|[^\]\\])*\]\(#[\w-]*\)'
+    page = re.sub(r"(?<!\\)(`+).*?\1", "", re.sub(ours, "", findings([verdicts.hostile()])), flags=re.DOTALL)
     assert not re.search(r"(?<!\\)[<`\[\]{}]", page)
     assert "\x1b" not in page
 

@@ -58,17 +58,21 @@ from normlab.store.files import write_atomically
 path, seen = Path(sys.argv[1]), set()
 random.seed(0)
 for _ in range(20):
+    reading, writing = os.pipe()
     child = os.fork()
     while not child:
         for letter in b"abc":
             write_atomically(path, bytes([letter]) * 1_000_000)
-    time.sleep(random.uniform(0.002, 0.03))
+            os.write(writing, b"x")
+    os.close(writing)
+    os.read(reading, 1)  # until it is at work, however busy the machine is
+    time.sleep(random.uniform(0.0, 0.03))
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    if path.exists():
-        content = path.read_bytes()
-        assert len(content) == 1_000_000 and len(set(content)) == 1
-        seen.add(content[0])
+    os.close(reading)
+    content = path.read_bytes()
+    assert len(content) == 1_000_000 and len(set(content)) == 1
+    seen.add(content[0])
 print(len(seen))
 """
     done = subprocess.run(

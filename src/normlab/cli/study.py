@@ -251,7 +251,8 @@ def _check_target(target: Path, format: str | None = None) -> None:
 
 
 def _write_report(verdicts: Sequence[Verdict], target: Path, format: str | None = None) -> None:
-    from normlab.report.markdown import findings, markdown
+    from normlab.report.findings import findings
+    from normlab.report.markdown import markdown
     from normlab.report.page import html
 
     written = {"md": markdown, "findings": findings}.get(format or target.suffix.lower().removeprefix("."), html)

@@ -48,53 +48,6 @@ def _row(verdict: Verdict, verdicts: Sequence[Verdict]) -> str:
     return " | ".join([word, str(finding.n), effect(verdict, finding), interval(verdict, finding)])
 
 
-FINDINGS = ("| study | claim | source | its figure | ours | n | verdict |", "|---|---|---|---|---|---|---|")
-
-
-def findings(verdicts: Sequence[Verdict]) -> str:
-    """Claim against measurement, a row a study, what was contradicted or left open first; then the commands."""
-    ordered = sorted(verdicts, key=lambda verdict: (_PROMINENT.index(verdict.word), verdict.study, verdict.size))
-    told = [
-        "# Findings",
-        "",
-        "Each claim, its source, and what was measured: the effect that decided, with its interval. A figure of the "
-        "source is quoted only where it was read there.",
-        "",
-        *FINDINGS,
-        *(_found(verdict, apart(verdict, verdicts)) for verdict in ordered),
-        "",
-        "Each again, from an empty store:",
-        "",
-        *(f"- {text(verdict.study)}: {code(plain(verdict.command))}" for verdict in ordered),
-        "",
-        *sorted({f"Measured on {_machine(verdict)}." for verdict in ordered}),
-    ]
-    return "\n".join(told) + "\n"
-
-
-def _found(verdict: Verdict, setting: str) -> str:
-    finding = decided(verdict)
-    ours = NOTHING if finding is None else f"{effect(verdict, finding)} ({interval(verdict, finding)})"
-    cells = (
-        f"{text(verdict.study)} ({text(verdict.size)})" + f": {text(setting)}" * bool(setting),
-        text(verdict.claim),
-        text(verdict.source),
-        text(verdict.original),
-        ours,
-        NOTHING if finding is None else str(finding.n),
-        f"{SIGNS[verdict.word]} **{verdict.word}**: {text(verdict.sentence)}",
-    )
-    return f"| {' | '.join(cells)} |"
-
-
-def _machine(verdict: Verdict) -> str:
-    processor, cores = (verdict.machine.get(name, "unknown") for name in ("processor", "cores"))
-    return text(f"{processor}, {cores} cores; torch {verdict.versions.get('torch', 'unknown')}")
-
-
-_PROMINENT = ("contradicted", "inconclusive", "supported", "answered")
-
-
 def _study(verdict: Verdict) -> Iterator[str]:
     finding = decided(verdict)
     yield from (f"## {text(verdict.question)}", "")

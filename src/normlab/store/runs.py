@@ -170,8 +170,11 @@ class Runs:
 
     def verdicts(self) -> "dict[str, Verdict]":
         """Key to verdict, in the order in which the studies were registered."""
-        rows = self._select("SELECT key, verdict FROM studies WHERE verdict IS NOT NULL ORDER BY registered, rowid")
-        return {key: self._plain(Verdict, f"study {key}", verdict) for key, verdict in rows}
+        query = "SELECT key, verdict, finished FROM studies WHERE verdict IS NOT NULL ORDER BY registered, rowid"
+        return {
+            key: self._plain(Verdict, f"study {key}", verdict).model_copy(update={"finished": finished})
+            for key, verdict, finished in self._select(query)
+        }
 
     def _select(self, query: str, *values: str) -> Sequence[tuple[str, ...]]:
         with self._open() as database:
