@@ -65,6 +65,8 @@ def test_a_dry_run_runs_nothing_and_writes_nothing(normlab, left):
     assert bias[:3] == ["bias", "0", "4"]
     assert placement[0] == "placement"
     assert total[0].startswith(f"{int(bias[2]) + int(placement[2])} trials to run with 2 workers")
+    told = normlab("study", "run", "bias", *TINY, "--dry-run", "--json").json
+    assert {**told, "bias": {**told["bias"], "seconds": 0}} == {"bias": {"there": 0, "trials": 4, "seconds": 0}}
     assert left() == before
     assert not Runs().path.parent.exists()
 
@@ -135,6 +137,7 @@ MISTAKES = [
     ((*RUN, "bias", "--report", "x.pdf"), "expected a report as .html or .md, got 'x.pdf'"),
     ((*RUN, "bias", "--report", "nowhere/x.html"), "expected a report in a folder that is there, got nowhere"),
     ((*RUN, "bias", "--report", "users.py/x.html"), "expected a report in a folder that is there, got users.py"),
+    ((*SHOW, "bais"), "expected a known study, got 'bais'; did you mean bias?"),
     ((*SHOW, "bias"), "expected a verdict on bias, got none; run it: normlab study run bias"),
     ((*SHOW, "bias", "--size", "full"), "expected a verdict on bias at size full, got none"),
     (REPORT, "expected a study that was run, got none in "),

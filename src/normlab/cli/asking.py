@@ -23,13 +23,46 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
-class Estimate:
-    """What studies would take: one row each, and the whole."""
+class Taken:
+    """What a study would take."""
 
-    rows: list[tuple[str, ...]]
+    study: str
+    there: int
+    """Trials that the store has."""
     trials: int
+    """Trials to run."""
     cost: float
-    seconds: float
+    """Of them, in examples that BN-LeNet trains on."""
+    decides: str
+    """The smallest effects that it would find with 90 % power, in words."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """What studies would take together."""
+
+    studies: list[Taken]
+    per_second: float
+    """Cost that all workers do in a second."""
+
+    @property
+    def trials(self) -> int:
+        return sum(each.trials for each in self.studies)
+
+    @property
+    def cost(self) -> float:
+        return sum(each.cost for each in self.studies)
+
+    @property
+    def seconds(self) -> float:
+        return self.cost / self.per_second
+
+    def to_plain(self) -> dict[str, Any]:
+        """As JSON holds it: for every study the trials that are there, those to run, and about how long they take."""
+        return {
+            each.study: {"there": each.there, "trials": each.trials, "seconds": round(each.cost / self.per_second, 1)}
+            for each in self.studies
+        }
 
 
 def ask_all(names: Sequence[str], *, size: str, say: Callable[[str], None], **how: Any) -> list[Ask]:
@@ -75,10 +108,9 @@ def estimate(
     """
     records = [record for _, record in runs.list() if record.recipe.data in datasets]
     per_second = speed(records, datasets, machine()) or USUAL
-    rows: list[tuple[str, ...]] = []
+    studies: list[Taken] = []
     seen: set[str] = set()
     ids = Ids()
-    trials, total = 0, 0.0
     for asked in asks:
         wanted, found = missing(asked, runs, rerun=rerun)
         new = [trial for trial in wanted if ids(trial) not in seen]
@@ -87,18 +119,9 @@ def estimate(
         expected = asked.study.plan.expected(len(asked.arms), asked.seeds) - len(found) - len(wanted)
         # What a plan wants later it wants of the kind that it wants now.
         later = max(expected, 0) * (sum(costs) / len(costs) if costs else 0.0)
-        trials += len(new) + (max(expected, 0) if costs else 0)
-        total += sum(costs) + later
-        rows.append(
-            (
-                asked.name,
-                str(len(found)),
-                str(len(new) + (max(expected, 0) if costs else 0)),
-                f"{(sum(costs) + later) / per_second / workers:.0f} s",
-                _decidable(asked),
-            )
-        )
-    return Estimate(rows, trials, total, total / per_second / workers)
+        trials = len(new) + (max(expected, 0) if costs else 0)
+        studies.append(Taken(asked.name, len(found), trials, sum(costs) + later, _decidable(asked)))
+    return Estimate(studies, per_second * workers)
 
 
 def _decidable(asked: Ask) -> str:
@@ -110,7 +133,11 @@ def _decidable(asked: Ask) -> str:
 def show_estimate(estimated: Estimate, console: Console, workers: int) -> None:
     """Before a run: trials, time, and what can be decided (sd is that of the paired differences)."""
     header = ("study", "there", "trials", "about", "decides at 90 % power")
-    print_table(header, estimated.rows)
+    rows = [
+        (each.study, str(each.there), str(each.trials), f"{each.cost / estimated.per_second:.0f} s", each.decides)
+        for each in estimated.studies
+    ]
+    print_table(header, rows)
     console.print(
         f"{estimated.trials} trials to run with {workers} workers, about {estimated.seconds / 60:.1f} minutes; "
         "sd is that of the paired differences"

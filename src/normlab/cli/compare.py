@@ -63,7 +63,7 @@ def compare(
         plot: draw both sides' accuracies into this file: .png, .svg or .html.
 
     """
-    from normlab.cli.carry_out import carry_out
+    from normlab.cli.carry_out import carry_out, prepare
     from normlab.lab.compare import compare as compare_sides
     from normlab.lab.sides import side
     from normlab.report.figure import check_target, write
@@ -95,10 +95,12 @@ def compare(
     )  # fmt: skip
     console, runs = plain_console(), Runs(store)
     console.print(f"comparing {sides[0]} with {sides[1]}: {asked.study.claim} {asked.study.caveats[0]}")
-    verdicts = carry_out([asked], runs, where or Where(), console, rerun=rerun, dry_run=dry_run)
+    prepared = prepare([asked], runs, where or Where(), console, rerun=rerun)
     if dry_run:
+        if json:
+            print(json_lines.dumps(prepared.estimated.to_plain()))
         return
-    (verdict,) = verdicts
+    (verdict,) = carry_out(prepared, console)
     if plot is not None:
         if not verdict.figures:
             raise NormlabError("a usable trial to draw", "none", "see `normlab study show`")

@@ -13,7 +13,7 @@ from cyclopts import Parameter
 
 from normlab.cli.options import parse_options
 from normlab.cli.tables import plain_console, print_table
-from normlab.errors import NormlabError
+from normlab.errors import NormlabError, choose
 from normlab.store import Runs, Verdict
 from normlab.store.files import write_atomically
 from normlab.store.home import home
@@ -111,7 +111,7 @@ def run(
 
     """
     from normlab.cli.asking import ask_all
-    from normlab.cli.carry_out import carry_out
+    from normlab.cli.carry_out import carry_out, prepare
 
     check_seeds(seeds)
     subject, where = subject or Subject(), where or Where()
@@ -129,9 +129,12 @@ def run(
         norm=subject.norm,
     )
     runs = Runs(store)
-    verdicts = carry_out(asks, runs, where, console, rerun=rerun, dry_run=dry_run)
+    prepared = prepare(asks, runs, where, console, rerun=rerun)
     if dry_run:
+        if json:
+            print(json_lines.dumps(prepared.estimated.to_plain()))
         return
+    verdicts = carry_out(prepared, console)
     _show_table(verdicts)
     _write_report([*runs.verdicts().values()], target)
     console.print(f"report: {target.resolve()}")
@@ -215,6 +218,8 @@ def summary(verdict: Verdict) -> dict[str, Any]:
 
 
 def _find(runs: Runs, name: str, size: str | None) -> Verdict:
+    from normlab import studies
+
     verdicts = runs.verdicts()
     found = [
         verdict
@@ -222,6 +227,10 @@ def _find(runs: Runs, name: str, size: str | None) -> Verdict:
         if (verdict.study == name or (len(name) >= 4 and key.startswith(name))) and size in (None, verdict.size)
     ]
     if not found:
+        if not any(key.startswith(name) for key in verdicts):
+            choose(
+                dict.fromkeys([*studies.names(), *(verdict.study for verdict in verdicts.values())]), name, "study"
+            )
         known = ", ".join(dict.fromkeys(f"{verdict.study} ({verdict.size})" for verdict in verdicts.values()))
         raise NormlabError(
             f"a verdict on {name}" + (f" at size {size}" if size else ""),
