@@ -28,6 +28,8 @@ def test_the_post_has_a_row_for_every_line_of_the_thread():
     rows = [re.split(r"(?<!\\)\|", line)[1:-1] for line in post.splitlines() if line.startswith("|")]
     assert all(len(row) == 6 for row in rows)
     assert {row[0].strip() for row in rows[2:]} == {str(line.number) for line in THREAD} | {""}
+    asked = [row[1].strip() for row in rows[2:] if row[0].strip()]
+    assert len([question for question in asked if question]) == len(THREAD), "each once"
     first = unescaped("|".join(rows[2]))
     assert "✓ **supported**: Without the bias the accuracy is the same" in first
     assert " 4 | 0.03 % | -0.09 % to 0.12 % " in first.replace("|", " | ").replace("  ", " ")

@@ -29,8 +29,9 @@ def _thread(verdicts: Sequence[Verdict]) -> Iterator[str]:
         *HEADER,
     )
     for line, answers, commands in thread(verdicts):
-        for verdict in answers:
-            yield f"| {line.number} | {text(line.question)} | {_row(verdict, verdicts)} |"
+        for position, verdict in enumerate(answers):
+            question = "" if position else text(line.question)
+            yield f"| {line.number} | {question} | {_row(verdict, verdicts)} |"
         if not answers:
             asked = f"not measured yet: {' or '.join(map(code, commands))}"
             yield " | ".join([f"| {line.number}", text(line.question), asked, NOTHING, NOTHING, f"{NOTHING} |"])
