@@ -106,7 +106,7 @@ def test_what_cannot_be_compared(normlab, users, arguments, message):
 def test_two_norms(normlab, users):
     dry = normlab("compare", "batch", "users:OtherNorm", *TINY, "--dry-run")
     assert (dry.code, dry.err) == (0, "")
-    assert dry.out.startswith("comparing batch (a norm) with users:OtherNorm (a norm): ")
+    assert dry.out.startswith("comparing batch (a norm) with users:OtherNorm (a norm); put to the test: Neither: ")
     assert "4 trials to run with 1 workers" in dry.out
     assert not Runs().path.exists()
     outcome = normlab("compare", "batch", "users:OtherNorm", *TINY, "--plot", "both.svg", "--json")

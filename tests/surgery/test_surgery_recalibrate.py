@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from compare import assert_close
 from normlab.errors import NormlabError
 from normlab.models import lenet
-from normlab.nn import BatchNorm1d, BatchNorm2d, BatchNorm3d
+from normlab.nn import BatchNorm1d, BatchNorm2d, BatchNorm3d, PIT2d
 from normlab.surgery import Changes, recalibrate
 from normlab.surgery.find import batch_norms
 
@@ -230,6 +230,14 @@ def test_what_is_left_is_named_with_its_reason() -> None:
     }
     moved = {name for name, value in statistics(model).items() if not torch.equal(value, before[name])}
     assert moved == {"plain.running_mean", "plain.running_var"}
+
+
+@pytest.mark.parametrize("norm", [PIT2d(4), nn.InstanceNorm2d(4, track_running_stats=True)])
+def test_statistics_of_another_kind_are_left(norm: nn.Module) -> None:
+    model = nn.Sequential(BatchNorm2d(4), norm)
+    changes = recalibrate(model, [draw(8, 4, 3, 3, dtype=torch.float32)])
+    assert list(changes.done) == ["0"]
+    assert changes.left == {"1": "keeps statistics that are not batch norm's: they stay as training left them"}
 
 
 def test_in_a_model_in_evaluation_mode_no_norm_counts_as_frozen() -> None:

@@ -94,7 +94,8 @@ def compare(
                                       "size": size, "seeds": seeds, "margin": margin, "tune": tune} | changes),
     )  # fmt: skip
     console, runs = plain_console(), Runs(store)
-    console.print(f"comparing {sides[0]} with {sides[1]}: {asked.study.claim} {asked.study.caveats[0]}")
+    caveats = " ".join(asked.study.caveats[:-1])
+    console.print(f"comparing {sides[0]} with {sides[1]}; put to the test: {asked.study.claim} {caveats}")
     prepared = prepare([asked], runs, where or Where(), console, rerun=rerun)
     if dry_run:
         if json:

@@ -108,29 +108,39 @@ def study_of(one: Side, other: Side, margin: float, tune: bool, lr: float) -> St
         else f"Both have the learning rate {lr:g} unless a recipe says otherwise; another may favour the other "
         "(--tune gives each its own best)."
     )
+    own = [side.name for side in (one, other) if side.keeps_its_own]
+    measure, beside = (running_accuracy, accuracy) if own else (accuracy, running_accuracy)
+    statistics = (
+        f"Under running statistics, since those of {' and '.join(own)} cannot be recomputed: recomputed for one side "
+        "alone they would favour it."
+    )
     return Study(
         question=f"Which is better, {a} or {b}?",
         claim=f"Neither: their accuracies differ by less than {100 * margin:g} points.",
         source="normlab compare",
         recipe=RECIPE,
         arms={a: one.arm, b: other.arm},
-        measures=(accuracy, running_accuracy, training_accuracy),
-        rules=(equivalent(accuracy.name, a, b, margin),),
+        measures=(measure, beside, training_accuracy),
+        rules=(equivalent(measure.name, a, b, margin),),
         beside=(
-            superior(accuracy.name, a, b),
-            superior(accuracy.name, b, a),
-            equivalent(running_accuracy.name, a, b, margin),
+            superior(measure.name, a, b),
+            superior(measure.name, b, a),
+            equivalent(beside.name, a, b, margin),
         ),
         answers=functools.partial(answer, a, b, margin),
         plan=tuned(rates) if tune else every_arm,
         sizes=sizes(),
         figures=(
-            draw.points(accuracy.name),
-            draw.effects(accuracy.name, margin),
+            draw.points(measure.name),
+            draw.effects(measure.name, margin),
             draw.over_epochs("train_accuracy", "training accuracy", percent=True),
             *([draw.rates()] if tune else []),
         ),
-        caveats=(rate, "One data set, at one size; a seed without a usable trial counts on neither side."),
+        caveats=(
+            rate,
+            *([statistics] if own else []),
+            "One data set, at one size; a seed without a usable trial counts on neither side.",
+        ),
     )
 
 
@@ -146,7 +156,7 @@ def answer(a: str, b: str, margin: float, results: Results, deciding: Finding) -
     if deciding.effect is None or deciding.low is None or deciding.high is None:
         few = "fewer than two seeds have usable trials on both sides"
         return f"Undecided: {'; '.join(lost) if lost else few}."
-    measure, (low, high) = results.measures[accuracy.name], sorted((deciding.low, deciding.high))
+    measure, (low, high) = results.measures[deciding.measure], sorted((deciding.low, deciding.high))
     better, worse = (a, b) if deciding.effect >= 0 else (b, a)
     if deciding.effect < 0:
         low, high = -high, -low

@@ -1,5 +1,6 @@
 """Sides: what a person means by one word of `normlab compare`: a norm, a model, or a recipe."""
 
+import contextlib
 import dataclasses
 import inspect
 import json
@@ -12,9 +13,10 @@ from torch import nn
 from normlab import models
 from normlab.errors import NormlabError, choose, is_reference, load, parameters_of
 from normlab.lab.study import Arm
-from normlab.nn import find_norm, norm_names
+from normlab.nn import find_norm, make_norm, norm_names
 from normlab.store import Recipe
 from normlab.surgery import from_plain, swap
+from normlab.surgery.find import keeps_its_own
 
 Kind = Literal["norm", "model", "recipe"]
 
@@ -34,6 +36,8 @@ class Side:
     arm: Arm
     data: str | None = None
     """Where a recipe names its data."""
+    keeps_its_own: bool = False
+    """Whether it is a norm with running statistics that no recalibration knows."""
 
     def __str__(self) -> str:
         return f"{self.name} (a {self.kind})"
@@ -52,7 +56,16 @@ def side(text: str, kind: Kind | None = None) -> Side:
         models.find(text)
         return Side(text, kind, Arm(model=text))
     find_norm(text)
-    return Side(text, kind, Arm() if text == "batch" else Arm(swap("batch", text)))
+    arm = Arm() if text == "batch" else Arm(swap("batch", text))
+    return Side(text, kind, arm, keeps_its_own=any(map(keeps_its_own, _layer(text).modules())))
+
+
+def _layer(norm: str) -> nn.Module:
+    """One to look at, of images or, if it takes none, of features; whoever trains it says what is wrong with it."""
+    for dim in (2, 1):
+        with contextlib.suppress(Exception):
+            return make_norm(norm, 4, dim)
+    return nn.Identity()
 
 
 def _kind(text: str) -> Kind:

@@ -48,6 +48,14 @@ def keeps_statistics(norm: nn.Module) -> bool:
     return bool(getattr(norm, "track_running_stats", False)) and getattr(norm, "running_mean", norm) is not None
 
 
+def keeps_its_own(module: nn.Module) -> bool:
+    """Whether it keeps running statistics and is no batch norm, so that its own code alone could recompute them."""
+    return not isinstance(module, BatchNorm) and any(
+        value.is_floating_point() and name.startswith(("running_", "moving_"))
+        for name, value in module.named_buffers(recurse=False)
+    )
+
+
 def dimension(norm: nn.Module) -> int:
     """Spatial dimensions, as `make_norm` takes them: 1 for BatchNorm1d, 2 for BatchNorm2d and so on."""
     for dim, kind in ((1, nn.BatchNorm1d), (2, nn.BatchNorm2d), (3, nn.BatchNorm3d)):

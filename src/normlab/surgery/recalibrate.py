@@ -16,7 +16,7 @@ from normlab.errors import NormlabError
 from normlab.norms.channels import moments
 from normlab.surgery.changes import Changes
 from normlab.surgery.feed import Batches, Forward, feed, from_the_start, unwrapped
-from normlab.surgery.find import BatchNorm, batch_norms
+from normlab.surgery.find import BatchNorm, batch_norms, keeps_its_own
 from normlab.surgery.modes import evaluating
 
 Passes = Callable[[], Iterator[Callable[[], object]]]
@@ -76,8 +76,8 @@ def recalibrate(model: nn.Module, batches: Batches, *, at_once: bool = False, fo
 
     Returns:
         Changes, with undo; `left` names norms without running statistics, those that no input or an inf or
-        NaN reached, and frozen ones: in evaluation mode while the model is in train mode. On an error the
-        model is as before.
+        NaN reached, frozen ones (in evaluation mode while the model is in train mode), and layers that keep
+        running statistics of another kind. On an error the model is as before.
 
     Raises:
         NormlabError: there is no batch, or an iterator that can be gone through but once.
@@ -112,6 +112,10 @@ def recalibrate(model: nn.Module, batches: Batches, *, at_once: bool = False, fo
         changes.undo()
         raise
     changes.left |= {path: "no input reached it" for path in norms if path not in uses}
+    others = (path for path, module in model.named_modules() if keeps_its_own(module))
+    changes.left |= dict.fromkeys(
+        others, "keeps statistics that are not batch norm's: they stay as training left them"
+    )
     return changes
 
 
