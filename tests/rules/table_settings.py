@@ -20,6 +20,12 @@ def poison(norm: Any) -> None:
     norm.running_var[1] = float("nan")
 
 
+def trained(norm: Any) -> Any:
+    """With statistics that are not those of a new layer."""
+    norm.running_mean.fill_(0.5)
+    return norm
+
+
 def learn_beta(norm: Any) -> None:
     norm.bias.copy_(torch.linspace(-1, 1, 4))
 
@@ -30,8 +36,8 @@ CASES = (
     Case("NL203", trips=batch(momentum=None), spares=lambda: batch(momentum=None)().eval(), paths=("1",)),
     Case("NL204", trips=batch(momentum=1.1), spares=batch(momentum=1.0), paths=("1",)),
     Case("NL205", trips=batch(eps=0.8), spares=batch(eps=1e-3), paths=("1",)),
-    Case("NL206", trips=changed(lambda norm: norm.requires_grad_(False)), spares=frozen, paths=("1",)),
-    Case("NL207", trips=changed(lambda norm: norm.eval()), spares=Keeps, paths=("1",)),
+    Case("NL206", trips=changed(lambda norm: trained(norm).requires_grad_(False)), spares=frozen, paths=("1",)),
+    Case("NL207", trips=changed(lambda norm: trained(norm).eval()), spares=Keeps, paths=("1",)),
     Case(
         "NL208",
         trips=changed(lambda norm: norm.train(), lambda: batch()().eval()),

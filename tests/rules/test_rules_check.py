@@ -94,6 +94,16 @@ def test_refused(how: dict, message: str) -> None:
         check(small(), **how)
 
 
+def test_a_script_hides_its_modules() -> None:
+    with pytest.raises(NormlabError, match="got a ScriptModule, which hides them; check it before scripting"):
+        check(torch.jit.script(small()))
+
+
+def test_an_optimizer_is_one() -> None:
+    with pytest.raises(NormlabError, match="expected the optimizer of the training, got <class"):
+        check(small(), optimizer=torch.optim.SGD)  # type: ignore[arg-type]
+
+
 def test_what_is_no_module() -> None:
     with pytest.raises(NormlabError, match="to check, got a int"):
         check(3)  # type: ignore[arg-type]
@@ -110,7 +120,7 @@ def test_rules_that_lack_something_say_so() -> None:
 
 
 def test_selected_and_ignored() -> None:
-    assert check(small(), select=["NL1"]).found == {"NL101": ["0"]}
+    assert check(small(), select=["NL1"]).found == check(small(), select="NL1").found == {"NL101": ["0"]}
     diagnosis = check(small(), ignore=["NL101=the book has it"])
     assert "NL101" not in diagnosis.found
     assert diagnosis.ignored == {"NL101": "the book has it"}

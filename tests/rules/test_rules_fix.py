@@ -1,11 +1,15 @@
 """fix: what it does when several things are wrong, when it lacks something, and when it fails half-way."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from states import state_of
 from torch import Tensor, nn
 
 from normlab import check
+from normlab.errors import NormlabError
+from normlab.nn import FrozenBatchNorm2d
 from normlab.rules import all_rules
 
 
@@ -168,3 +172,46 @@ def test_a_norm_for_other_channels_is_made_anew_with_its_settings(source: nn.Mod
     assert [name for name, _ in model[1].named_parameters()] == [name for name, _ in norm.named_parameters()]
     changes.undo()
     assert model[1] is norm
+
+
+@pytest.mark.parametrize(("trained", "kind"), [(True, FrozenBatchNorm2d), (False, nn.BatchNorm2d)])
+def test_momentum_0_is_frozen_where_there_is_something_to_freeze_it_at(trained: bool, kind: type[nn.Module]) -> None:
+    model = nn.Sequential(nn.BatchNorm2d(4, momentum=0.0), nn.ReLU())
+    if trained:
+        model[0].running_mean.fill_(0.5)
+    assert check(model, select="NL202").fix().done
+    assert type(model[0]) is kind
+    assert model[0].momentum == (0.0 if trained else 0.1)
+
+
+@pytest.mark.parametrize("norm", [nn.BatchNorm2d(4).requires_grad_(False), nn.BatchNorm2d(4).eval()])
+def test_a_new_norm_is_not_frozen_at_what_normalizes_nothing(norm: nn.Module) -> None:
+    model = nn.Sequential(norm, nn.ReLU())
+    changes = check(model, select=["NL206", "NL207"]).fix()
+    assert not changes.done
+    assert [*changes.left.values()] == ["its running statistics are those of a new layer: recalibrate first"]
+    assert model[0] is norm
+
+
+def test_some_rules_alone_are_mended() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, momentum=1.5), nn.ReLU())
+    assert list(check(model).fix(select="NL2").done) == ["NL204 1"]
+    assert model[0].bias is not None
+    with pytest.raises(NormlabError, match="expected a known rule, got 'NL9'"):
+        check(model).fix(select=["NL9"])
+
+
+def test_only_the_bias_before_a_norm_of_the_batch_is_removed() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3), FrozenBatchNorm2d(4))
+    assert list(check(model, select="NL101").fix().done) == ["NL101 0"]
+    assert model[2].bias is not None
+
+
+def test_a_wrapped_model_is_not_taken_apart(tmp_path: Path) -> None:
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
+    try:
+        wrapped = nn.parallel.DistributedDataParallel(stale())
+        with pytest.raises(NormlabError, match="mend its module, then wrap it"):
+            check(wrapped).fix()
+    finally:
+        torch.distributed.destroy_process_group()

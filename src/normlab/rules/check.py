@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Iterable
 
+import torch
 from torch import nn
 from torch.optim import Optimizer
 
@@ -22,8 +23,8 @@ def check(
     *,
     train: bool = False,
     optimizer: Optimizer | None = None,
-    select: Iterable[str] | None = None,
-    ignore: Iterable[str] = (),
+    select: str | Iterable[str] | None = None,
+    ignore: str | Iterable[str] = (),
 ) -> Diagnosis:
     """Look for what is wrong with a model's normalization. Changes nothing.
 
@@ -42,6 +43,10 @@ def check(
     """
     if not isinstance(model, nn.Module):
         raise NormlabError("an nn.Module to check", f"a {type(model).__name__}")
+    if isinstance(model, torch.jit.ScriptModule):
+        raise NormlabError("the modules of a model", "a ScriptModule, which hides them", "check it before scripting")
+    if optimizer is not None and not isinstance(optimizer, Optimizer):
+        raise NormlabError("the optimizer of the training", f"{optimizer!r:.60}", "as torch.optim.SGD(...) makes it")
     reasons = reasoned(ignore)
     asked = chosen(select) if select is not None else set(all_rules())
     batches = () if batch is None else batch if isinstance(batch, list) else [batch]

@@ -2,12 +2,15 @@
 
 import dataclasses
 import functools
+from collections.abc import Iterable
 from typing import Any
 
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
+from normlab.errors import NormlabError
 from normlab.rules.facts import Facts, Unknown
-from normlab.rules.rule import Rule, all_rules
+from normlab.rules.rule import Rule, all_rules, chosen
 from normlab.surgery import Changes, recalibrate
 from normlab.surgery.feed import Batches
 from normlab.surgery.find import batch_norms, keeps_statistics
@@ -54,7 +57,7 @@ class Diagnosis:
             paths.setdefault(finding.rule.id, []).append(finding.path)
         return paths
 
-    def fix(self, data: Batches | None = None) -> Changes:
+    def fix(self, data: Batches | None = None, *, select: str | Iterable[str] | None = None) -> Changes:
         """Mend what a surgery can mend, in place: what was done, what was left and why, with undo.
 
         On an error the model is as before.
@@ -62,12 +65,21 @@ class Diagnosis:
         Args:
             data: training data as `normlab.surgery.recalibrate` takes it, a loader or a list of batches. With it
                 the running statistics that are wrong, or that a mended layer leaves wrong, are recomputed at the end.
+            select: mend what these rules found alone: ids as NL101, or the beginnings of several, as NL2.
+
+        Raises:
+            NormlabError: an unknown rule, or a model in DistributedDataParallel, which knows the parameters that it
+                was built with.
 
         """
+        if isinstance(self.model, DistributedDataParallel):
+            raise NormlabError("a model to mend", "one in DistributedDataParallel", "mend its module, then wrap it")
+        meant = chosen(select) if select is not None else set(all_rules())
+        found = {name: paths for name, paths in self.found.items() if name in meant}
         changes = Changes()
         try:
             facts = self._facts
-            for name, paths in self.found.items():
+            for name, paths in found.items():
                 still = self._still(name, paths, facts)
                 made = self._mended(all_rules()[name], still, facts)
                 changes._undo.append(made.undo)
@@ -76,7 +88,7 @@ class Diagnosis:
                 changes.left |= {f"{name} {path}".strip(): why for path, why in made.left.items() if path in paths}
                 if made:  # what was known of the model is known no more
                     facts = Facts(facts.given)
-            self._recalibrate(data, changes)
+            self._recalibrate(found, data, changes)
         except BaseException:
             changes.undo()
             raise
@@ -102,11 +114,11 @@ class Diagnosis:
         except Unknown as reason:
             return Changes(left=dict.fromkeys(paths, str(reason)))
 
-    def _recalibrate(self, data: Batches | None, changes: Changes) -> None:
+    def _recalibrate(self, found: dict[str, list[str]], data: Batches | None, changes: Changes) -> None:
         """Once for all that need it, after everything else."""
         stale = {
             f"{name} {path}": path
-            for name, paths in self.found.items()
+            for name, paths in found.items()
             for path in paths
             if all_rules()[name].recalibrates
         }

@@ -9,8 +9,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from normlab.measure.norms import EPS, Norm
+from normlab.measure.running import untrained
 from normlab.rules.facts.statistics import Statistic
-from normlab.surgery import Changes, Surgery, regroup
+from normlab.surgery import Changes, Surgery, freeze, regroup
+from normlab.surgery.find import BatchNorm
 from normlab.surgery.swap import exchange
 
 USUAL_EPS = 1e-5
@@ -108,6 +110,13 @@ class exchanged:
         if "" in self.paths:
             return Changes(left={"": "is the model itself, and not in one"})
         return exchange(model, {path: model.get_submodule(path) for path in self.paths}, self.target, {})
+
+
+def frozen(norm: nn.Module) -> Surgery:
+    """`freeze("statistics")`, but not at those of a new layer, by which nothing would be normalized."""
+    if isinstance(norm, BatchNorm) and untrained(norm):
+        return lambda model: Changes(left={"": "its running statistics are those of a new layer: recalibrate first"})
+    return freeze("statistics")
 
 
 def undecayed(optimizer: Optimizer, norms: dict[str, Norm]) -> Surgery:

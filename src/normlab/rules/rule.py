@@ -55,13 +55,13 @@ def all_rules() -> dict[str, Rule]:
     return {rule.id: rule for rule in rules}
 
 
-def chosen(names: Iterable[str]) -> set[str]:
-    """The ids that are meant by ids (NL101) or by their beginnings (NL1, all that begin so).
+def chosen(names: str | Iterable[str]) -> set[str]:
+    """The ids that are meant by ids (NL101) or by their beginnings (NL1, all that begin so), or by one of them.
 
     Raises NormlabError on what is neither.
     """
     ids: set[str] = set()
-    for name in names:
+    for name in [names] if isinstance(names, str) else names:
         meant = {each for each in all_rules() if name and each.startswith(name.upper())}
         if not meant:
             choose(all_rules(), name.upper(), "rule")
@@ -69,10 +69,10 @@ def chosen(names: Iterable[str]) -> set[str]:
     return ids
 
 
-def reasoned(ignored: Iterable[str]) -> dict[str, str]:
+def reasoned(ignored: str | Iterable[str]) -> dict[str, str]:
     """{id: reason} of `ID=reason` or `ID prefix=reason`; NormlabError on an unknown rule or without a reason."""
     reasons: dict[str, str] = {}
-    for each in ignored:
+    for each in [ignored] if isinstance(ignored, str) else ignored:
         name, _, reason = each.partition("=")
         if not reason.strip():
             raise NormlabError("a rule to ignore as ID=reason", repr(each), "say why, for whoever reads it later")

@@ -31,25 +31,8 @@ class remove_bias:
 
     def __call__(self, model: nn.Module) -> Changes:
         pairs, left = fed_by(model)
-        changes = Changes(left=left)
-        for norm_path, path in pairs.items():
-            layer, norm = model.get_submodule(path), batch_norms(model)[norm_path]
-            bias = layer.bias
-            if not isinstance(bias, nn.Parameter):
-                changes.left[path] = "has no bias"
-                continue
-            if not getattr(norm, "absorbs_bias", True):  # torch's do
-                changes.left[path] = f"{norm_path} takes no mean off"
-                continue
-            if unknown := next((each for each in (layer, norm) if not _is_known(each)), None):
-                changes.left[path] = f"a {type(unknown).__name__} has a forward of its own"
-                continue
-            if hook := hooked_between(model, path, norm_path):
-                changes.left[path] = f"{hook} has a hook"
-                continue
-            layer.register_parameter("bias", None)
-            back = _shift_running_mean(norm, -bias.detach())
-            changes.record(path, f"bias removed; {norm_path} absorbs it", functools.partial(_undo, layer, bias, back))
+        changes = remove_biases(model, pairs)
+        changes.left |= left
         return changes
 
 
@@ -69,6 +52,30 @@ class add_bias:
             layer.register_parameter("bias", nn.Parameter(zeros))
             changes.record(path, "a bias of zeros", functools.partial(layer.register_parameter, "bias", None))
         return changes
+
+
+def remove_biases(model: nn.Module, pairs: dict[str, str]) -> Changes:
+    """As `remove_bias`, for these norms alone: path of the norm to that of the layer before it."""
+    changes = Changes()
+    for norm_path, path in pairs.items():
+        layer, norm = model.get_submodule(path), batch_norms(model)[norm_path]
+        bias = layer.bias
+        if not isinstance(bias, nn.Parameter):
+            changes.left[path] = "has no bias"
+            continue
+        if not getattr(norm, "absorbs_bias", True):  # torch's do
+            changes.left[path] = f"{norm_path} takes no mean off"
+            continue
+        if unknown := next((each for each in (layer, norm) if not _is_known(each)), None):
+            changes.left[path] = f"a {type(unknown).__name__} has a forward of its own"
+            continue
+        if hook := hooked_between(model, path, norm_path):
+            changes.left[path] = f"{hook} has a hook"
+            continue
+        layer.register_parameter("bias", None)
+        back = _shift_running_mean(norm, -bias.detach())
+        changes.record(path, f"bias removed; {norm_path} absorbs it", functools.partial(_undo, layer, bias, back))
+    return changes
 
 
 def _is_known(module: nn.Module) -> bool:

@@ -113,6 +113,8 @@ def _misfit(norm: nn.Module, layout: Layout, target: str, options: dict[str, Any
     """Why the target cannot stand there; empty if it can."""
     if layout.last and target in ("instance", "filter-response"):
         return f"{target} normalization is over positions, each of which is an example here"
+    if not layout.positions and target == "instance":
+        return "instance normalization is over positions, and there are none"
     groups = {"layer": 1, "group": options.get("num_groups") or groups_for(layout.num_features)}
     if not layout.positions and groups.get(target) == layout.num_features:
         return f"{target} normalization of one value gives beta, whatever the value"

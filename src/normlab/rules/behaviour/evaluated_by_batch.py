@@ -6,6 +6,7 @@ from normlab.measure.normalized import distance
 from normlab.measure.norms import Norm
 from normlab.measure.passes import Pass
 from normlab.rules.rule import Found, Rule
+from normlab.surgery.adapt import Adapted
 from normlab.surgery.find import BatchNorm
 
 FITS = 0.01
@@ -32,6 +33,8 @@ class EvaluatedByBatch(Rule):
         for use in evaluation.uses:
             norm, x = use.module, use.input
             if use.path in told or use.path not in batch_norms or not isinstance(norm, BatchNorm) or x is None:
+                continue
+            if isinstance(norm, Adapted):  # on purpose
                 continue
             if norm.running_mean is None or norm.running_var is None or x.mean is None or x.var is None:
                 continue

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Sequence
 from torch import nn
 
 from normlab.measure.norms import Norm
-from normlab.rules.mending import at
+from normlab.rules.mending import at, frozen
 from normlab.rules.rule import Found, Rule
-from normlab.surgery import Surgery, freeze
+from normlab.surgery import Surgery
 
 
 class HeldInEvaluation(Rule):
@@ -28,7 +28,7 @@ class HeldInEvaluation(Rule):
                 yield path, "is in evaluation mode in a model in train mode: the next model.train() takes that back"
 
     def mend(self, paths: Sequence[str]) -> Surgery:
-        return at(tuple(paths), lambda norm: freeze("statistics"))
+        return at(tuple(paths), frozen)
 
 
 def _keeps_its_modes(model: nn.Module, path: str) -> bool:

@@ -2,10 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 
+from torch import nn
+
 from normlab.measure.norms import Norm
-from normlab.rules.mending import at
+from normlab.measure.running import untrained
+from normlab.rules.mending import USUAL_MOMENTUM, at
 from normlab.rules.rule import Found, Rule
-from normlab.surgery import Surgery, freeze
+from normlab.surgery import Surgery, adjust, freeze
+from normlab.surgery.find import BatchNorm
 
 
 class MomentumZero(Rule):
@@ -27,4 +31,10 @@ class MomentumZero(Rule):
                 yield path, "momentum 0: training uses the batch's statistics, evaluation those that no batch moves"
 
     def mend(self, paths: Sequence[str]) -> Surgery:
-        return at(tuple(paths), lambda norm: freeze("statistics"))
+        return at(tuple(paths), _mended)
+
+
+def _mended(norm: nn.Module) -> Surgery:
+    """What was meant: a frozen norm, where there is something to freeze it at."""
+    new = isinstance(norm, BatchNorm) and untrained(norm)
+    return adjust(("",), {"momentum": USUAL_MOMENTUM}) if new else freeze("statistics")

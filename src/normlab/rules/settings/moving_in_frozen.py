@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Sequence
 
 from normlab.measure.norms import Norm
-from normlab.rules.mending import at
+from normlab.rules.mending import at, frozen
 from normlab.rules.rule import Found, Rule
-from normlab.surgery import Surgery, freeze
+from normlab.surgery import Surgery
 
 
 class MovingInFrozen(Rule):
@@ -30,4 +30,4 @@ class MovingInFrozen(Rule):
                 )
 
     def mend(self, paths: Sequence[str]) -> Surgery:
-        return at(tuple(paths), lambda norm: freeze("statistics"))
+        return at(tuple(paths), frozen)

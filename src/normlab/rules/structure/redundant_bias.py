@@ -5,7 +5,9 @@ from collections.abc import Iterator, Sequence
 from torch import nn
 
 from normlab.rules.rule import Found, Rule
-from normlab.surgery import Surgery, remove_bias
+from normlab.surgery import Changes, Surgery
+from normlab.surgery.bias import remove_biases
+from normlab.surgery.find import FROZEN
 from normlab.surgery.flow import fed_by
 
 
@@ -24,9 +26,15 @@ class RedundantBias(Rule):
     def check(self, model: nn.Module) -> Iterator[Found]:
         pairs, _ = fed_by(model)
         for norm, path in pairs.items():
-            bias = model.get_submodule(path).bias
-            if isinstance(bias, nn.Parameter) and getattr(model.get_submodule(norm), "absorbs_bias", True):
+            bias, behind = model.get_submodule(path).bias, model.get_submodule(norm)
+            # By running statistics it is a shift as any other, and trains.
+            by_batch = not isinstance(behind, FROZEN) and (behind.training or not model.training)
+            if isinstance(bias, nn.Parameter) and by_batch and getattr(behind, "absorbs_bias", True):
                 yield path, f"its bias, {bias.numel()} numbers, is taken off again by {norm}"
 
     def mend(self, paths: Sequence[str]) -> Surgery:
-        return remove_bias()
+        def remove(model: nn.Module) -> Changes:
+            pairs, _ = fed_by(model)
+            return remove_biases(model, {norm: path for norm, path in pairs.items() if path in paths})
+
+        return remove
