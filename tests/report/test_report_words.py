@@ -63,7 +63,7 @@ def test_findings_show_what_was_contradicted_first_and_the_figure_of_the_source(
     contradicted = contradicted.model_copy(
         update={"findings": tuple(each.model_copy(update={"word": "contradicted"}) for each in supported.findings)}
     )
-    page = findings([supported, contradicted])
+    page = findings([supported, contradicted], {})
     summary, *sections = page.split("\n## ")
     rows = table(summary)
     assert [row[0].strip() for row in rows] == ["[aaa](#aaa)", "[bias](#bias)"]
@@ -72,14 +72,14 @@ def test_findings_show_what_was_contradicted_first_and_the_figure_of_the_source(
     assert "0.03 points (-0.09 to 0.12)" in unescaped(rows[1][3])
     assert "Its figure" not in sections[0]
     assert "- **Its figure**: as said: 14 times" in sections[1]
-    assert findings([supported, contradicted]) == findings([contradicted, supported])
+    assert findings([supported, contradicted], {}) == findings([contradicted, supported], {})
 
 
 def test_findings_have_a_row_for_a_study_and_all_of_its_runs_in_its_section():
-    quick = verdicts.verdict(finished="2026-01-02T03:04:05Z")
+    quick = verdicts.verdict()
     standard = verdicts.verdict(key="b", size="standard", command="normlab study run bias --size standard")
     other = verdicts.verdict(key="c", size="standard", command="normlab study run bias --size standard --data digits")
-    summary, section = findings([quick, other, standard]).split("\n## ")
+    summary, section = findings([quick, other, standard], {quick.key: "2026-01-02T03:04:05Z"}).split("\n## ")
     assert len(table(summary)) == 1
     runs = table(section)
     assert [row[0].split("`")[1] for row in runs] == [each.command for each in (standard, other, quick)]
@@ -88,7 +88,7 @@ def test_findings_have_a_row_for_a_study_and_all_of_its_runs_in_its_section():
 
 def test_findings_keep_the_words_of_others_words():
     ours = r'<a id="[\w-]*"></a>|\[(?:\\.|[^\]\\])*\]\(#[\w-]*\)'
-    page = re.sub(r"(?<!\\)(`+).*?\1", "", re.sub(ours, "", findings([verdicts.hostile()])), flags=re.DOTALL)
+    page = re.sub(r"(?<!\\)(`+).*?\1", "", re.sub(ours, "", findings([verdicts.hostile()], {})), flags=re.DOTALL)
     assert not re.search(r"(?<!\\)[<`\[\]{}]", page)
     assert "\x1b" not in page
 

@@ -136,7 +136,7 @@ def run(
         return
     verdicts = carry_out(prepared, console)
     _show_table(verdicts)
-    _write_report([*runs.verdicts().values()], target)
+    _write_report(runs, [*runs.verdicts().values()], target)
     console.print(f"report: {target.resolve()}")
     if open:
         webbrowser.open(target.resolve().as_uri())
@@ -191,7 +191,7 @@ def report(
         raise NormlabError("a study that was run", f"none in {runs.path}", "normlab study run bias")
     target = output or home() / {"md": "report.md", "findings": "findings.md"}.get(format or "", "report.html")
     _check_target(target, format)
-    _write_report(found, target, format)
+    _write_report(runs, found, target, format)
     print(f"report: {target.resolve()}")
     if open:
         webbrowser.open(target.resolve().as_uri())
@@ -259,15 +259,19 @@ def _check_target(target: Path, format: str | None = None) -> None:
         raise NormlabError("a report in a folder that may be written to", str(target.parent), "name another")
 
 
-def _write_report(verdicts: Sequence[Verdict], target: Path, format: str | None = None) -> None:
+def _write_report(runs: Runs, verdicts: Sequence[Verdict], target: Path, format: str | None = None) -> None:
     from normlab.report.findings import findings
     from normlab.report.markdown import markdown
     from normlab.report.page import html
 
-    written = {"md": markdown, "findings": findings}.get(format or target.suffix.lower().removeprefix("."), html)
+    form = format or target.suffix.lower().removeprefix(".")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(target, written(verdicts).encode())
+        if form == "findings":
+            page = findings(verdicts, runs.concluded())
+        else:
+            page = markdown(verdicts) if form == "md" else html(verdicts)
+        write_atomically(target, page.encode())
     except OSError as error:
         raise NormlabError(
             f"to write the report {target}", error.strerror, "free the disk, or name another"

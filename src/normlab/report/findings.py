@@ -1,6 +1,6 @@
 """The findings: every claim beside its measurement, what was contradicted or left open first."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 
 from normlab.report.markdown import code, text
@@ -13,8 +13,11 @@ _WORDS = ("contradicted", "inconclusive", "supported", "answered")
 _SIZES = {"full": 0, "standard": 1, "quick": 2}
 
 
-def findings(verdicts: Sequence[Verdict]) -> str:
-    """A table with a row for each study, by its largest run, then a section with all of its runs; as markdown."""
+def findings(verdicts: Sequence[Verdict], concluded: Mapping[str, str]) -> str:
+    """A table with a row for each study, by its largest run, then a section with all of its runs; as markdown.
+
+    `concluded` is when each verdict was found, by its key.
+    """
     ordered = sorted(verdicts, key=_place)
     studies = [list(runs) for _, runs in groupby(ordered, key=lambda verdict: verdict.study)]
     studies.sort(key=lambda runs: (_WORDS.index(runs[0].word), runs[0].study))
@@ -32,7 +35,7 @@ def findings(verdicts: Sequence[Verdict]) -> str:
         *(_row(runs[0]) for runs in studies),
     ]
     for runs in studies:
-        told += _section(runs)
+        told += _section(runs, concluded)
     return "\n".join(told) + "\n"
 
 
@@ -61,7 +64,7 @@ def _measured(verdict: Verdict) -> tuple[str, str, str]:
     return f"{told} ({bounds})", str(finding.n), word
 
 
-def _section(runs: Sequence[Verdict]) -> Iterator[str]:
+def _section(runs: Sequence[Verdict], concluded: Mapping[str, str]) -> Iterator[str]:
     first = runs[0]
     finding = decided(first)
     yield from ("", f'<a id="{_anchor(first)}"></a>', "", f"## {text(first.question)}", "")
@@ -77,7 +80,7 @@ def _section(runs: Sequence[Verdict]) -> Iterator[str]:
     for verdict in runs:
         command = code(plain(verdict.command)).replace("|", "\\|")
         cells = (f"{command}: {text(verdict.setting)}", *_measured(verdict))
-        yield f"| {' | '.join(cells)} | {text(verdict.finished[:10])} |"
+        yield f"| {' | '.join(cells)} | {text(concluded.get(verdict.key, '')[:10])} |"
 
 
 def _anchor(verdict: Verdict) -> str:

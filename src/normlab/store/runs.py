@@ -170,11 +170,13 @@ class Runs:
 
     def verdicts(self) -> "dict[str, Verdict]":
         """Key to verdict, in the order in which the studies were registered."""
-        query = "SELECT key, verdict, finished FROM studies WHERE verdict IS NOT NULL ORDER BY registered, rowid"
-        return {
-            key: self._plain(Verdict, f"study {key}", verdict).model_copy(update={"finished": finished})
-            for key, verdict, finished in self._select(query)
-        }
+        rows = self._select("SELECT key, verdict FROM studies WHERE verdict IS NOT NULL ORDER BY registered, rowid")
+        return {key: self._plain(Verdict, f"study {key}", verdict) for key, verdict in rows}
+
+    def concluded(self) -> dict[str, str]:
+        """Key to when the study's verdict was kept (UTC)."""
+        rows = self._select("SELECT key, finished FROM studies WHERE verdict IS NOT NULL")
+        return {row[0]: row[1] for row in rows}
 
     def _select(self, query: str, *values: str) -> Sequence[tuple[str, ...]]:
         with self._open() as database:

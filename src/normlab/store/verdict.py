@@ -97,8 +97,6 @@ class Verdict(Plain):
     """Model, data, optimizer, examples, in words."""
     machine: dict[str, str | int]
     versions: dict[str, str]
-    finished: str = Field("", exclude=True)
-    """When the store was told (UTC); empty where no store has told."""
     seconds: float = 0.0
     """Wall clock of all its trials, added up; the only number here that another run may find otherwise."""
 
