@@ -77,7 +77,7 @@ class Diagnosis:
         meant = chosen(select) if select is not None else set(all_rules())
         found = {name: paths for name, paths in self.found.items() if name in meant}
         changes = Changes()
-        try:
+        with changes.or_nothing():
             facts = self._facts
             for name, paths in found.items():
                 still = self._still(name, paths, facts)
@@ -89,9 +89,6 @@ class Diagnosis:
                 if made:  # what was known of the model is known no more
                     facts = Facts(facts.given)
             self._recalibrate(found, data, changes)
-        except BaseException:
-            changes.undo()
-            raise
         return changes
 
     def _still(self, name: str, paths: list[str], facts: Facts) -> list[str]:

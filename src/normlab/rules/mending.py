@@ -34,16 +34,13 @@ class at:
 
     def __call__(self, model: nn.Module) -> Changes:
         changes = Changes()
-        try:
+        with changes.or_nothing():
             for path in self.paths:
                 module = model.get_submodule(path)
                 done = self.surgery(module)(module)
                 changes._undo.append(done.undo)
                 changes.done |= {f"{path}.{inside}".strip("."): what for inside, what in done.done.items()}
                 changes.left |= {f"{path}.{inside}".strip("."): why for inside, why in done.left.items()}
-        except BaseException:
-            changes.undo()
-            raise
         return changes
 
 
@@ -56,16 +53,13 @@ class changed:
 
     def __call__(self, model: nn.Module) -> Changes:
         changes = Changes()
-        try:
+        with changes.or_nothing():
             for path in self.paths:
                 mended = self.change(model, path)
                 if isinstance(mended, str):
                     changes.left[path] = mended
                 else:
                     changes.record(path, *mended)
-        except BaseException:
-            changes.undo()
-            raise
         return changes
 
 

@@ -1,7 +1,8 @@
 """Changes: what a surgery did to a model, what it left and why, and the way back."""
 
+import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from torch import nn
@@ -21,6 +22,15 @@ class Changes:
         """Note one change and the call that takes it back."""
         self.done[path] = done
         self._undo.append(undo)
+
+    @contextlib.contextmanager
+    def or_nothing(self) -> Iterator[None]:
+        """Take back what was done so far if the block fails."""
+        try:
+            yield
+        except BaseException:
+            self.undo()
+            raise
 
     def undo(self) -> None:
         """Give the model back as it was; a second call does nothing."""
