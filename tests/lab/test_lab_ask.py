@@ -11,7 +11,7 @@ from normlab.errors import NormlabError
 from normlab.lab import Arm, Size
 from normlab.lab.ask import Ask, ask, fit_to, rehearse
 from normlab.lab.cost import cost
-from normlab.lab.rules import about, answered, below, equivalent, holm, superior
+from normlab.lab.rules import about, answered, below, equivalent, holm, main_effect, superior
 from normlab.lab.verdict import setting
 from normlab.store import Recipe
 from normlab.surgery import freeze, keep, remove_bias, reorder, swap
@@ -127,7 +127,7 @@ def test_a_model_without_batch_norms():
 
 def test_a_model_with_53_norms():
     asked = ask(
-        "placement", studies.find("placement"), size="quick", model="lab_zoo:many_norms", data_name="digits-8x8"
+        "placement", studies.find("placement"), size="standard", model="lab_zoo:many_norms", data_name="digits-8x8"
     )
     rehearse(asked)
     counts = {name: len(batch_norms(prepare(recipe, lambda _: None)[1])) for name, recipe in asked.arms.items()}
@@ -225,3 +225,10 @@ def test_a_rule_of_a_size_is_about_its_arms():
     assert about(one, ("a",)) is None
     assert about(holm((one, other)), ("a", "c")) == holm((other,))
     assert about(holm((one, other)), ("c",)) is None
+
+
+def test_a_main_effect_is_asked_of_the_fraction_that_is_there():
+    whole = main_effect("m", "x", ("x", "xy"), ("none", "y"), 0.5)
+    assert about(whole, ("none", "xy")) == main_effect("m", "x", ("xy",), ("none",), 0.5)
+    assert about(whole, ("x", "xy")) is None
+    assert about(holm((whole,)), ("none", "xy")).rules == (about(whole, ("none", "xy")),)

@@ -29,6 +29,10 @@ BOUNDARIES = {
         rules.interaction("m", "a", "b", "c", "d", 0.5),
         lambda z: {"a": z[0] + 0.5, "b": z[1], "c": z[2], "d": z[3]},
     ),
+    "main effect": (
+        rules.main_effect("m", "a's and c's", ("a", "c"), ("b", "d"), 0.5),
+        lambda z: {"a": z[0] + 1, "b": z[1], "c": z[2], "d": z[3]},
+    ),
     "monotone": (rules.monotone("m", ("arm0", "arm1", "arm2", "arm3")), lambda z: rising(0.0, z)),
     "near": (rules.near("m", "a", 2.0, 0.5), lambda z: {"a": z[0] + 2.5}),
     "below": (rules.below("m", 1.0), lambda z: {"a": z[0] + 1, "b": z[1] + 1, "c": z[2] + 1}),
@@ -63,6 +67,11 @@ EXAMPLES = [
     (rules.ratio_at_least("m", "a", "b", 30), {"a": [10] * 6, "b": [1, 2, 1, 2, 1, 2]}, "contradicted"),
     (
         rules.interaction("m", "a", "b", "c", "d", 1),
+        {"a": [9, 8, 9, 8, 9, 8], "b": [1] * 6, "c": [3] * 6, "d": [1] * 6},
+        "supported",
+    ),
+    (
+        rules.main_effect("m", "a's and b's", ("a", "b"), ("c", "d"), 2),
         {"a": [9, 8, 9, 8, 9, 8], "b": [1] * 6, "c": [3] * 6, "d": [1] * 6},
         "supported",
     ),

@@ -126,6 +126,22 @@ def test_it_is_the_loop_written_out(name: str, dtype: str) -> None:
     assert (result.nonfinite, result.nonfinite_batches) == (None, 0)
 
 
+def test_more_than_a_sample_is_recomputed_over_layer_by_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    ways: list[bool] = []
+
+    def watched(*given: object, at_once: bool) -> object:
+        ways.append(at_once)
+        return recalibrate(*given, at_once=at_once)
+
+    monkeypatch.setattr("normlab.train.evaluate.recalibrate", watched)
+    recipe = RECIPES["held out"].replace(dtype="float64")
+    sample = train(recipe).result.precise
+    monkeypatch.setattr("normlab.train.evaluate.SAMPLE", 400)
+    layered = train(recipe).result.precise
+    assert ways == [True, False]
+    assert sample.train_loss == pytest.approx(layered.train_loss, rel=1e-9)
+
+
 def test_the_hand_written_loop_learns() -> None:
     """Else the comparison would be one of two broken loops."""
     epochs = ByHand(RECIPES["held out"]).epochs

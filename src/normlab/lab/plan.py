@@ -14,6 +14,11 @@ STEP = math.sqrt(10)
 """Between two learning rates of a grid."""
 
 
+def half_decades(lowest: int, highest: int) -> tuple[float, ...]:
+    """The learning rates 10^(k / 2) for k from `lowest` to `highest`; those that a bisection from 1 tries too."""
+    return tuple(_rounded(10 ** (k / 2)) for k in range(lowest, highest + 1))
+
+
 class Plan(Protocol):
     """(the arms' recipes, the seeds, what was found) -> every trial that is wanted so far."""
 
@@ -83,12 +88,12 @@ class tuned:
     def _search(self, arm: str, recipe: Recipe, seeds: Sequence[int]) -> Iterator[Trial]:
         for rate in self.rates:
             for seed in seeds[: self.tuning_seeds]:
-                yield Trial(arm, _searching(recipe, rate, seed, "validation"), decides=False)
+                yield Trial(arm, _searching(recipe, rate, seed), decides=False)
 
     def _score(self, recipe: Recipe, rate: float, seeds: Sequence[int], found: Found, floor: float) -> float:
         scores = []
         for seed in seeds[: self.tuning_seeds]:
-            record = found[Trial("", _searching(recipe, rate, seed, "validation")).key]
+            record = found[Trial("", _searching(recipe, rate, seed)).key]
             if isinstance(record, str) or unusable(record, floor):
                 return -math.inf
             precise = record.result.precise
@@ -171,9 +176,9 @@ class bisection:
         return Trial(arm, found.replace(probes=recipe.probes) if rate == self.start else found)
 
 
-def _searching(recipe: Recipe, rate: float, seed: int, *splits: str) -> Recipe:
-    """A trial of a search: it never sees the test data, and nothing is probed."""
-    return recipe.replace(lr=_rounded(rate), seed=seed, evaluate=("train", *splits), probes=())
+def _searching(recipe: Recipe, rate: float, seed: int) -> Recipe:
+    """A trial of a search: it never sees the test data, and nothing is probed. Two searches that meet share it."""
+    return recipe.replace(lr=_rounded(rate), seed=seed, evaluate=("train", "validation"), probes=())
 
 
 def _rounded(rate: float) -> float:

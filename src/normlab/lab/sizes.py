@@ -40,10 +40,11 @@ def sizes(
     full: Mapping[str, Any] | None = None,
     *,
     seeds: tuple[int, int, int] = (5, 8, 15),
+    quick_arms: tuple[str, ...] = (),
 ) -> dict[str, Size]:
-    """Quick, standard and full, with what a study has of its own."""
+    """Quick, standard and full, with what a study has of its own; quick with these arms alone, where any is named."""
     return {
-        name: Size(count, {**usual, **(own or {})})
+        name: Size(count, {**usual, **(own or {})}, quick_arms if name == "quick" else ())
         for name, count, usual, own in zip(
             ("quick", "standard", "full"), seeds, (_QUICK, _STANDARD, _FULL), (quick, standard, full), strict=True
         )

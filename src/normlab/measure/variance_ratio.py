@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from normlab.measure.probe import Look
 from normlab.measure.reading import Reading, at_least, inputs_of
+from normlab.norms.channels import moments
 from normlab.surgery.find import batch_norms
 
 
@@ -52,4 +53,5 @@ class variance_ratio(Reading):
 
 def _variance(x: Tensor) -> Tensor:
     """Of x (N, C, *spatial): the biased variance of a channel, averaged over the channels; of shape ()."""
-    return x.double().var([dim for dim in range(x.dim()) if dim != 1], correction=0).mean()
+    count, _, squares = moments(x)
+    return (squares / count).double().mean()

@@ -31,7 +31,7 @@ STUDY = Study(
     recipe=RECIPE.replace(
         model="mlp",
         model_options={"init": "xavier"},
-        probes=(to_plain(percentiles(every=10)), to_plain(fit(every=10))),
+        probes=(to_plain(percentiles(every=20)), to_plain(fit(every=10))),
     ),
     arms={"BN": Arm(), "none": Arm(swap("batch", "none"))},
     measures=(

@@ -69,7 +69,8 @@ def recalibrate(model: nn.Module, batches: Batches, *, at_once: bool = False, fo
             every time; the generator goes back.
         at_once: measure all layers in a single pass, in which each normalizes by the statistics of the batch
             at hand, as in training: what Wu & Johnson do. One pass for any number of layers; in small
-            batches the layers behind see noisier inputs than evaluation will feed them.
+            batches the layers behind see noisier inputs than evaluation will feed them; of a single batch the
+            statistics are the same either way, where no norm is used twice.
         forward: `forward(model, batch)` passes a batch through the model. By default a batch is an input, a
             tuple or list that begins with one, as (x, y), or a mapping of the model's keyword arguments; it is
             moved to the model's device.

@@ -1,14 +1,15 @@
 """Loss and accuracy in evaluation mode, and the same under recomputed statistics."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from normlab.data import Dataset, Examples, Loaded
-from normlab.store import Precise, Recipe
+from normlab.store import Epoch, Precise, Recipe
 from normlab.surgery import evaluating, recalibrate
 from normlab.surgery.find import batch_norms
 from normlab.train.prepare import logits_of
@@ -18,10 +19,18 @@ BATCH = 250
 doubles the time."""
 AT_ONCE_FROM = 16
 """Batch norms from which on statistics are recomputed in one pass: layer by layer each costs a pass of its own."""
+SAMPLE = 2_000
+"""Examples up to which statistics are recomputed over one batch: in one pass, and exact, since those of the batch
+are those of the population.
+"""
 
 Split = Examples | Loaded
-Feed = Callable[[Split], Iterator[tuple[Tensor, Tensor]]]
-"""Batches (x, y) of a split, as the model takes them."""
+
+
+class Feed(Protocol):
+    """Batches (x, y) of a split, as the model takes them: of `size` examples, or as a loader has them."""
+
+    def __call__(self, split: Split, size: int = BATCH, /) -> Iterator[tuple[Tensor, Tensor]]: ...
 
 
 def evaluate(model: nn.Module, recipe: Recipe, split: Split | None, feed: Feed) -> tuple[float, float] | None:
@@ -39,24 +48,37 @@ def evaluate(model: nn.Module, recipe: Recipe, split: Split | None, feed: Feed) 
     return loss / count, correct / count
 
 
-def evaluate_precisely(model: nn.Module, recipe: Recipe, dataset: Dataset, feed: Feed) -> Precise:
-    """The recipe's splits under statistics recomputed over training data; the model's own go back."""
+def evaluate_precisely(model: nn.Module, recipe: Recipe, dataset: Dataset, feed: Feed, last: Epoch) -> Precise:
+    """The recipe's splits under statistics recomputed over training data; the model's own go back.
+
+    Where there are none to recompute, what the last epoch found of data held out is taken over.
+    """
     train = dataset.train
     if recipe.precise_examples is not None and isinstance(train, Examples):
         train = train.sample(recipe.precise_examples)
-    changes = recalibrate(model, lambda: (x for x, _ in feed(train)), at_once=len(batch_norms(model)) >= AT_ONCE_FROM)
+    whole = isinstance(train, Examples) and len(train) <= SAMPLE
+    size = SAMPLE if whole else BATCH
+    at_once = whole or len(batch_norms(model)) >= AT_ONCE_FROM
+    changes = recalibrate(model, lambda: (x for x, _ in feed(train, size)), at_once=at_once)
+
+    def found(name: str, split: Split | None) -> tuple[float, float] | None:
+        return evaluate(model, recipe, split, feed) if name in recipe.evaluate else None
+
     try:
-        found = {
-            name: evaluate(model, recipe, split, feed) if name in recipe.evaluate else None
-            for name, split in (("train", train), ("validation", dataset.validation), ("test", dataset.test))
-        }
+        trained = found("train", train)
+        validated, tested = last.validation_accuracy, last.test_accuracy
+        if changes:
+            validated, tested = (
+                result and result[1]
+                for result in (found("validation", dataset.validation), found("test", dataset.test))
+            )
     finally:
         changes.undo()
     return Precise(
-        train_loss=found["train"] and finite(found["train"][0]),
-        train_accuracy=found["train"] and found["train"][1],
-        validation_accuracy=found["validation"] and found["validation"][1],
-        test_accuracy=found["test"] and found["test"][1],
+        train_loss=trained and finite(trained[0]),
+        train_accuracy=trained and trained[1],
+        validation_accuracy=validated,
+        test_accuracy=tested,
     )
 
 

@@ -221,12 +221,12 @@ class _Run:
             batches = split.batches(self.recipe.batch_size, order, start=start)
         return map(self._placed, batches)
 
-    def _feed(self, split: Examples | Loaded) -> Iterator[tuple[Tensor, Tensor]]:
+    def _feed(self, split: Examples | Loaded, size: int = BATCH, /) -> Iterator[tuple[Tensor, Tensor]]:
         """A split for evaluation, in order; a loader that shuffles, or a model that draws, draws the same always."""
         seed = self.recipe.seed
         models.seed_everything_else(torch.device(self.recipe.device), seed, "evaluation")
         order = models.key(seed, "order")
-        for batch in split.batches(seed=order) if isinstance(split, Loaded) else split.batches(BATCH):
+        for batch in split.batches(seed=order) if isinstance(split, Loaded) else split.batches(size):
             if self.stop():
                 raise Stopped
             yield self._placed(batch)
@@ -246,7 +246,7 @@ class _Run:
         precise = None
         if not self.progress.nonfinite:
             self.observer.recalibrating()
-            precise = evaluate_precisely(self.model, self.recipe, self.dataset, self._feed)
+            precise = evaluate_precisely(self.model, self.recipe, self.dataset, self._feed, self.progress.epochs[-1])
         seconds = self.progress.seconds + time.perf_counter() - self.started
         nonfinite = (buffer for name, buffer in self.model.named_buffers() if name.endswith("nonfinite_batches"))
         return Record(

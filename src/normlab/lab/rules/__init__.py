@@ -10,7 +10,7 @@ from normlab.lab.rules.family import about, holm
 from normlab.lab.rules.levels import above, answered, below, near
 from normlab.lab.rules.ranks import ranks
 from normlab.lab.rules.rule import Outcomes, Rule, Values, aligned
-from normlab.lab.rules.weighed import contrast, interaction, monotone, superior
+from normlab.lab.rules.weighed import contrast, interaction, main_effect, monotone, superior
 
 __all__ = [
     "Outcomes",
@@ -25,6 +25,7 @@ __all__ = [
     "equivalent",
     "holm",
     "interaction",
+    "main_effect",
     "monotone",
     "near",
     "ranks",

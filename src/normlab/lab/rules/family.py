@@ -5,6 +5,7 @@ from collections.abc import Collection
 
 from normlab.lab import statistics
 from normlab.lab.rules.rule import Outcomes, Rule
+from normlab.lab.rules.weighed import main_effect
 from normlab.store import Finding
 
 
@@ -40,8 +41,12 @@ class holm:
 
 
 def about(rule: Rule, arms: Collection[str]) -> Rule | None:
-    """The rule, if it is about none but these arms; of a family those that are; None where that leaves nothing."""
+    """The rule, if it is about none but these arms; of a family those that are, of a main effect's two means what is
+    left of them; None where that leaves nothing.
+    """
     if isinstance(rule, holm):
-        kept = tuple(each for each in rule.rules if about(each, arms))
+        kept = tuple(left for each in rule.rules if (left := about(each, arms)))
         return holm(kept) if kept else None
+    if isinstance(rule, main_effect):
+        return rule.among(arms)
     return rule if set(rule.arms) <= set(arms) else None

@@ -1,6 +1,7 @@
-"""Rules about sums of arms, seed by seed: superior, contrast, interaction, monotone."""
+"""Rules about sums of arms, seed by seed: superior, contrast, main_effect, interaction, monotone."""
 
 import dataclasses
+from collections.abc import Collection
 from typing import Any
 
 from normlab.lab import statistics
@@ -28,12 +29,40 @@ class _Weighed(OfOneMeasure):
 
 @dataclasses.dataclass(frozen=True)
 class contrast(_Weighed):
-    """The weighted sum of arms that `says` puts in words is above `margin`: a factorial's main effect."""
+    """The weighted sum of arms that `says` puts in words is above `margin`."""
 
     measure: str
     says: str
     weights: tuple[tuple[str, float], ...]
     margin: float = 0.0
+
+    def __str__(self) -> str:
+        return f"{self.measure}: {self.says} is above {self.margin:g}"
+
+
+@dataclasses.dataclass(frozen=True)
+class main_effect(_Weighed):
+    """A factorial's: the mean of the arms `high` of a factor, minus that of the arms `low`, is above `margin`.
+
+    Of a fraction of the factorial it is asked of the arms that are there; where these have each level of every other
+    factor as often on both sides it is the same effect, but for interactions (Box, Hunter & Hunter 2005, chapter 6).
+    """
+
+    measure: str
+    says: str
+    high: tuple[str, ...]
+    low: tuple[str, ...]
+    margin: float = 0.0
+
+    @property
+    def weights(self) -> tuple[tuple[str, float], ...]:
+        sides = ((self.high, 1.0), (self.low, -1.0))
+        return tuple((arm, sign / len(side)) for side, sign in sides for arm in side)
+
+    def among(self, arms: Collection[str]) -> "main_effect | None":
+        """Asked of these arms alone; None where a side has none of them."""
+        high, low = (tuple(arm for arm in side if arm in arms) for side in (self.high, self.low))
+        return dataclasses.replace(self, high=high, low=low) if high and low else None
 
     def __str__(self) -> str:
         return f"{self.measure}: {self.says} is above {self.margin:g}"
