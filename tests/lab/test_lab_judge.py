@@ -15,6 +15,7 @@ from normlab.lab.judge import WEAKNESS, cells_of, results_of, word_of
 from normlab.lab.measures import accuracy, training_accuracy
 from normlab.lab.plan import bisection, every_arm
 from normlab.lab.rules import answered, below, equivalent, holm, superior
+from normlab.lab.study import Results
 from normlab.lab.verdict import verdict_of
 from normlab.store import Finding
 
@@ -171,11 +172,33 @@ def test_a_cell_sees_the_other_arms_with_its_seed_and_its_turn_of_the_clock():
         ({"beside": (below("acuracy", 1.0),)}, "did you mean accuracy"),
         ({"rules": ()}, "a rule"),
         ({"answers": {"supported": "{efect}"}}, "efect"),
+        ({"answers": {"suported": "yes"}}, "did you mean supported"),
+        ({"claim": 3}, "type str for question, claim and source of a study, got 3"),
+        ({"recipe": {"model": "mlp"}}, "type Recipe for the recipe of a study"),
+        ({"arms": {"a": 1, "b": 2}}, "type Arm for each arm of a study, got 1"),
+        ({"measures": ("accuracy",)}, "type Measure for each measure of a study, got 'accuracy'"),
+        ({"figures": ("accuracy",)}, "type Callable for each figure of a study"),
+        ({"sizes": {"quick": {"epochs": 1}}}, "type Size for each size of a study"),
+        ({"sizes": {"quick": Size(0, {})}}, "seeds of size quick as a whole number of at least 1, got 0"),
+        ({"sizes": {"quick": Size(2, {"epohcs": 1})}}, "field of a recipe.*did you mean epochs"),
+        ({"sizes": {"quick": Size(2, {"epochs": "x"})}}, "size quick that changes epochs: .*integer"),
     ],
 )
 def test_a_study_that_cannot_be_judged_is_refused_before_its_run(changes, message):
     with pytest.raises(NormlabError, match=message):
         study(**{"rules": (superior("accuracy", "a", "b"),)} | changes)
+
+
+def test_arms_of_a_size_that_are_not_there_are_one_clear_sentence():
+    with pytest.raises(NormlabError, match=r"arm of the study, got 'aa'; did you mean a\?"):
+        study(rules=(superior("accuracy", "a", "b"),), sizes={"quick": Size(2, {}, ("aa",))}).at("quick")
+
+
+def test_a_figure_of_a_measure_that_is_not_there_is_one_clear_sentence():
+    results = Results([], {"accuracy": accuracy}, {}, [], {})
+    for drawing in (draw.points("acuracy"), draw.effects("acuracy"), draw.against("accuracy", "acuracy", "title")):
+        with pytest.raises(NormlabError, match="measure of the study, got 'acuracy'; did you mean accuracy"):
+            drawing(results)
 
 
 def test_an_arm_that_makes_no_recipe_is_one_clear_sentence():

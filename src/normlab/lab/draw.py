@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from statistics import fmean
 
+from normlab.errors import choose
 from normlab.lab import figure
 from normlab.lab.cell import train_accuracy
 from normlab.lab.measures import by_loss
@@ -17,7 +18,7 @@ def points(measure: str, arms: Sequence[str] = ()) -> Drawing:
     """Every seed of every arm, or of some, a point."""
 
     def draw(results: Results) -> Figure:
-        drawn, of = results.measures[measure], results.outcomes[measure]
+        drawn, of = choose(results.measures, measure, "measure of the study"), results.outcomes[measure]
         return figure.points(
             drawn.title,
             {arm: values for arm, values in of.items() if not arms or arm in arms},
@@ -33,7 +34,7 @@ def effects(measure: str, margin: float | None = None) -> Drawing:
     """What the rules about a measure found, with the intervals that decided."""
 
     def draw(results: Results) -> Figure:
-        drawn = results.measures[measure]
+        drawn = choose(results.measures, measure, "measure of the study")
         findings = [finding for finding in results.findings if finding.measure == measure]
         return figure.effects(f"Effects on {drawn.title}", findings, margin=margin, percent=drawn.percent)
 
@@ -158,11 +159,11 @@ def against(measure: str, predictor: str, title: str) -> Drawing:
     """Each arm's mean of one measure against that of another."""
 
     def draw(results: Results) -> Figure:
+        x, y = (choose(results.measures, each, "measure of the study").title for each in (predictor, measure))
         means = {}
         for arm, seeds in results.outcomes[measure].items():
             if seeds and (predicted := results.outcomes[predictor][arm]):
                 means[arm] = (sum(predicted.values()) / len(predicted), sum(seeds.values()) / len(seeds))
-        x, y = results.measures[predictor].title, results.measures[measure].title
         return figure.scatter(title, means, x=x, axis=y)
 
     return draw

@@ -1,9 +1,9 @@
 """Study and Arm: a question, the arms that are compared, what is measured, and the rules, all before the run."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from string import Formatter
-from typing import Any
+from typing import Any, get_args
 
 import pydantic
 
@@ -47,12 +47,19 @@ class Arm:
         changes = dict(self.changes)
         if "model_options" in changes:
             changes["model_options"] = base.model_options | changes["model_options"]
-        try:
-            return base.replace(**changes, surgeries=(*base.surgeries, *map(to_plain, surgeries)))
-        except pydantic.ValidationError as error:
-            (first, *_) = error.errors()
-            where = ".".join(map(str, first["loc"]))
-            raise NormlabError(f"an arm that changes {where}: {first['msg']}", first["input"]) from error
+        return _changed(base, "an arm", **changes, surgeries=(*base.surgeries, *map(to_plain, surgeries)))
+
+
+def _changed(recipe: Recipe, what: str, **changes: Any) -> Recipe:
+    """The recipe with these changes; NormlabError where they are none of its fields, or make no recipe."""
+    for name in changes:
+        choose(Recipe.model_fields, name, "field of a recipe")
+    try:
+        return recipe.replace(**changes)
+    except pydantic.ValidationError as error:
+        (first, *_) = error.errors()
+        where = ".".join(map(str, first["loc"]))
+        raise NormlabError(f"{what} that changes {where}: {first['msg']}", first["input"]) from error
 
 
 def _leaves_none(surgery: Surgery) -> bool:
@@ -107,7 +114,7 @@ Drawing = Callable[[Results], Figure]
 class Study:
     """A claim put to the test. The verdict is that of the weakest rule.
 
-    Raises NormlabError where a rule names a measure or an arm that is not there.
+    Raises NormlabError where a part is none of its kind, or names a measure, an arm or a field that is not there.
     """
 
     question: str
@@ -137,12 +144,35 @@ class Study:
     """The study with an arm for a norm of the user's (--norm), where that is not to stand in batch norm's place."""
 
     def __post_init__(self) -> None:
+        self._check_kinds()
+        for name, size in self.sizes.items():
+            if not isinstance(size.seeds, int) or size.seeds < 1:
+                raise NormlabError(f"seeds of size {name} as a whole number of at least 1", repr(size.seeds))
+            self.recipe_of(name)
+        self._check_rules()
+
+    def _check_kinds(self) -> None:
+        parts: list[tuple[str, type, Iterable[Any]]] = [
+            ("question, claim and source", str, [self.question, self.claim, self.source]),
+            ("the recipe", Recipe, [self.recipe]),
+            ("each arm", Arm, self.arms.values()),
+            ("each measure", Measure, self.measures),
+            ("each size", Size, self.sizes.values()),
+            ("each figure", Callable, self.figures),  # type: ignore[list-item]
+        ]
+        for what, kind, values in parts:
+            for value in values:
+                if not isinstance(value, kind):
+                    raise NormlabError(f"type {kind.__name__} for {what} of a study", repr(value))
+
+    def _check_rules(self) -> None:
         if not self.rules:
             raise NormlabError("a rule at least", "none", 'a measurement without a claim has answered("accuracy")')
-        for answer in [] if callable(self.answers) else self.answers.values():
-            for _, name, _, _ in Formatter().parse(answer):
-                if name is not None:
-                    choose(dict.fromkeys(TOLD), name, "part of an answer")
+        for word, answer in () if callable(self.answers) else self.answers.items():
+            choose(dict.fromkeys(get_args(Word)), word, "word of a verdict")
+            for _, part, _, _ in Formatter().parse(answer):
+                if part is not None:
+                    choose(dict.fromkeys(TOLD), part, "part of an answer")
         known = {measure.name: measure for measure in self.measures}
         for rule in (*self.rules, *self.beside):
             for name in rule.measures:
@@ -152,7 +182,7 @@ class Study:
 
     def recipe_of(self, size: str) -> Recipe:
         """The base recipe at a size; NormlabError if the study has no such size."""
-        return self.recipe.replace(**choose(self.sizes, size, "size").changes)
+        return _changed(self.recipe, f"size {size}", **choose(self.sizes, size, "size").changes)
 
     def at(self, size: str) -> "Study":
         """The study of the arms of a size: its rules about them alone; NormlabError if it has no such size."""
@@ -161,7 +191,7 @@ class Study:
             return self
         return dataclasses.replace(
             self,
-            arms={arm: self.arms[arm] for arm in chosen},
+            arms={arm: choose(self.arms, arm, "arm of the study") for arm in chosen},
             rules=[rule for each in self.rules if (rule := about(each, chosen))],
             beside=[rule for each in self.beside if (rule := about(each, chosen))],
         )

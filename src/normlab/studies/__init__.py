@@ -34,9 +34,9 @@ def _of_file(path: Path) -> Study:
     folder = str(path.parent.resolve())
     sys.path.insert(0, folder)
     try:
-        study = importlib.import_module(path.stem).STUDY
-    except AttributeError as error:
-        raise NormlabError(f"a STUDY in {path}", "none", "name it so: STUDY = Study(...)") from error
+        module = importlib.import_module(path.stem)
+    except NormlabError:
+        raise
     except (Exception, SystemExit) as error:
         raise NormlabError(f"the study {path} to import", one_line(error), "mend it") from error
     finally:
@@ -44,9 +44,11 @@ def _of_file(path: Path) -> Study:
         # A study's arms may name what stands in its own file, as module:name: workers start with this very path.
         if folder not in sys.path:
             sys.path.append(folder)
-    if not isinstance(study, Study):
-        raise NormlabError(f"STUDY in {path} as a Study", f"a {type(study).__name__}")
-    return study
+    if not hasattr(module, "STUDY"):
+        raise NormlabError(f"a STUDY in {path}", "none", "name it so: STUDY = Study(...)")
+    if not isinstance(module.STUDY, Study):
+        raise NormlabError(f"STUDY in {path} as a Study", f"a {type(module.STUDY).__name__}")
+    return module.STUDY
 
 
 def _check_name(path: Path) -> None:

@@ -50,7 +50,9 @@ STUDY = Study(
         "contradicted": "Not so many times fewer: {rule}, but found {effect} ({low} to {high}, n = {n}).",
         "inconclusive": "Not decided: {rule}; found {effect} ({low} to {high}, n = {n}).",
     },
-    sizes=sizes({"model_options": {**INIT, "width": 8}}, quick_arms=tuple(arm for arm in ARMS if arm != "BN x30")),
+    sizes=sizes(
+        {"model_options": {**INIT, "width": 8}}, quick_arms=("none", "BN", "BN x5", "BN x5, other changes too")
+    ),
     figures=(
         draw.readings("fit", "accuracy", "training accuracy, the batch's statistics", percent=True),
         draw.points("steps"),
