@@ -31,7 +31,7 @@ MORE = {
     "convergence": {"train_examples": 60, "batch_size": 60, "epochs": 12},
     "precise-bn": {"batch_size": 3},
     "returned-statistics": {"train_examples": 40},
-    "shift": {"probes": (shift.PROBE | {"every": 3},)},
+    "shift": {"probes": (shift.PROBE | {"every": 3, "examples": 60},)},
     "smoothness": {"train_examples": 60, "batch_size": 60, "epochs": 12},
     "transforms": {"train_examples": 20},
 }

@@ -9,6 +9,7 @@ import contextlib
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future
 from typing import TYPE_CHECKING
@@ -46,7 +47,7 @@ CONNECT = "10s"
 LOOK = 5.0
 """Seconds between two looks at whether a cluster has a worker."""
 ATTEMPTS = 3
-"""Of a payload alone in a pool: whoever kills workers at random should not take a trial for its own fault."""
+"""Of a payload that is alone in a pool: whoever kills workers at random should not take a trial for its own fault."""
 
 
 def run_all(
@@ -58,20 +59,21 @@ def run_all(
     """Each key of `waiting` once, with its outcome, as it comes; whoever iterates may add more meanwhile.
 
     When a pool breaks, nobody can tell which of the payloads in flight broke it: those are run again one at a
-    time, each in a pool of its own if need be, and what breaks its pool alone `ATTEMPTS` times is `Lost`. The
-    rest goes on.
+    time, in a new pool once one breaks, and what breaks one `ATTEMPTS` times alone is `Lost`. The rest goes on.
     """
     while waiting:
         suspects: dict[str, str] = {}
         yield from _until_broken(waiting, suspects, work, open_executor, 2 * workers)
-        for key, payload in suspects.items():
-            for _ in range(ATTEMPTS):
-                alone: dict[str, str] = {}
-                yield from _until_broken({key: payload}, alone, work, open_executor, 1)
-                if not alone:
-                    break
-            else:
-                yield key, Lost("the worker process was killed or ran out of memory")
+        broken: Counter[str] = Counter()
+        while suspects:
+            guilty: dict[str, str] = {}
+            yield from _until_broken(suspects, guilty, work, open_executor, 1)
+            broken.update(guilty.keys())
+            for key, payload in guilty.items():
+                if broken[key] < ATTEMPTS:
+                    suspects[key] = payload
+                else:
+                    yield key, Lost("the worker process was killed or ran out of memory")
 
 
 def _until_broken(
