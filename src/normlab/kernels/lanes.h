@@ -64,21 +64,40 @@ inline vec held(vec x) {
 inline ivec bits(vec x) { return (ivec)x; }
 inline vec floats(ivec x) { return (vec)x; }
 
-// x to the nearest integer would do for |x| < 2^22; NaN stays NaN. Cephes' coefficients, 2 ulp.
+// x within a limit; NaN stays NaN. Of the comparison the compiler makes two instructions or three, as it may not know
+// that the one of x86 gives its second operand, x, where either is NaN.
+inline vec at_least(float limit, vec x) {
+#if defined(__AVX__)
+  asm("vmaxps %0, %1, %0" : "+v"(x) : "v"(splat(limit)));
+  return x;
+#else
+  return x < limit ? splat(limit) : x;
+#endif
+}
+
+inline vec at_most(float limit, vec x) {
+#if defined(__AVX__)
+  asm("vminps %0, %1, %0" : "+v"(x) : "v"(splat(limit)));
+  return x;
+#else
+  return x > limit ? splat(limit) : x;
+#endif
+}
+
+// e^x = 2^n e^f, |f| <= log(2) / 2: 1 + f + f^2 q(f), q minimax for the relative error, 2 ulp in all; NaN stays NaN.
 inline vec exponential(vec x) {
-  x = x > 88.0f ? splat(88.0f) : x;
-  x = x < -87.0f ? splat(-87.0f) : x;
+  x = at_least(-87.0f, at_most(88.0f, x));
   const vec magic = splat(12582912.0f);  // 1.5 * 2^23: what is added to it is rounded to an integer
   const vec shifted = x * 1.44269504f + magic;
   const vec n = shifted - magic;
   const vec f = (x - n * 0.693359375f) + n * 2.12194440e-4f;
-  vec p = splat(1.9875691500e-4f);
-  p = p * f + 1.3981999507e-3f;
-  p = p * f + 8.3334519073e-3f;
-  p = p * f + 4.1665795894e-2f;
-  p = p * f + 1.6666665459e-1f;
-  p = p * f + 5.0000001201e-1f;
-  p = p * (f * f) + f + 1.0f;
+  vec p = splat(1.3814320590e-3f);
+  p = p * f + 8.3688510945e-3f;
+  p = p * f + 4.1668401086e-2f;
+  p = p * f + 1.6666519524e-1f;
+  p = p * f + 4.9999993373e-1f;
+  p = p * f + 1.0f;
+  p = p * f + 1.0f;
   return floats(bits(p) + (bits(shifted) << 23));
 }
 
@@ -86,8 +105,7 @@ inline vec sigmoid(vec x) { return 1.0f / (1.0f + exponential(-x)); }
 
 // Odd rational of degree 13/6, as in Eigen: 2 ulp.
 inline vec hyperbolic_tangent(vec x) {
-  x = x > 7.90531110763549805f ? splat(7.90531110763549805f) : x;
-  x = x < -7.90531110763549805f ? splat(-7.90531110763549805f) : x;
+  x = at_least(-7.90531110763549805f, at_most(7.90531110763549805f, x));
   const vec s = x * x;
   vec p = splat(-2.76076847742355e-16f);
   p = p * s + 2.00018790482477e-13f;
@@ -105,8 +123,7 @@ inline vec hyperbolic_tangent(vec x) {
 
 // Odd rational of degree 13/8, as in Eigen: 3 ulp.
 inline vec error_function(vec x) {
-  x = x > 4.0f ? splat(4.0f) : x;
-  x = x < -4.0f ? splat(-4.0f) : x;
+  x = at_least(-4.0f, at_most(4.0f, x));
   const vec s = x * x;
   vec p = splat(-2.72614225801306e-10f);
   p = p * s + 2.77068142495902e-08f;
@@ -132,7 +149,7 @@ struct Activated {
 
 template <int ACTIVATION>
 inline vec activate(vec z) {
-  if constexpr (ACTIVATION == RELU) return z < 0.0f ? vec{} : z;  // NaN stays NaN
+  if constexpr (ACTIVATION == RELU) return at_least(0.0f, z);
   if constexpr (ACTIVATION == SIGMOID) return sigmoid(z);
   if constexpr (ACTIVATION == TANH) return hyperbolic_tangent(z);
   if constexpr (ACTIVATION == GELU) return z * (0.5f + 0.5f * error_function(z * 0.70710678f));
