@@ -4,6 +4,17 @@
 namespace normlab {
 namespace {
 
+typedef uint8_t bytes __attribute__((vector_size(LANES), aligned(1), may_alias));
+typedef int16_t shorts __attribute__((vector_size(2 * LANES)));
+
+// LANES numbers that lie side by side. Bytes grow twofold at a time: at once, compilers convert one by one.
+inline vec floats_at(const float* x) { return *reinterpret_cast<const vec*>(x); }
+
+inline vec floats_at(const uint8_t* x) {
+  const shorts wider = __builtin_convertvector(*reinterpret_cast<const bytes*>(x), shorts);
+  return __builtin_convertvector(__builtin_convertvector(wider, ivec), vec);
+}
+
 template <class T>
 void pack_block(const T* x, const int64_t* index, int64_t count, int64_t features, double scale, float shift,
                 int64_t block, vec* out) {
@@ -20,11 +31,9 @@ void pack_block(const T* x, const int64_t* index, int64_t count, int64_t feature
   int64_t f = 0;
   for (; f + LANES <= features; f += LANES) {
     vec tile[LANES];
-    for (int lane = 0; lane < LANES; ++lane) {
-      for (int i = 0; i < LANES; ++i) tile[lane][i] = row[lane][f + i];
-    }
+    UNROLL for (int lane = 0; lane < LANES; ++lane) tile[lane] = floats_at(row[lane] + f);
     transpose(tile);
-    for (int i = 0; i < LANES; ++i) out[f + i] = scaled(tile[i]);
+    UNROLL for (int i = 0; i < LANES; ++i) out[f + i] = scaled(tile[i]);
   }
   for (; f < features; ++f) {
     for (int lane = 0; lane < LANES; ++lane) out[f][lane] = scaled(float(row[lane][f]));
