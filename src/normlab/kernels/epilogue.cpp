@@ -6,24 +6,49 @@
 namespace normlab {
 namespace {
 
+enum Pool { NO_POOL, AVERAGE, MAXIMUM };
+
 // Which inputs a window holds along one axis.
 struct Window {
   int64_t begin, end;
-  Window(const Epilogue& e, int axis, int64_t position, int64_t length)
-      : begin(std::max<int64_t>(position * e.stride[axis] - e.padding[axis], 0)),
-        end(std::min(position * e.stride[axis] - e.padding[axis] + e.size[axis], length)) {}
+  int64_t size() const { return end - begin; }
 };
 
-// One input's share in the average of the window at (row, column).
-float share_of(const Epilogue& e, const Shape& shape, int64_t row, int64_t column) {
-  if (!e.count_padding) {
-    const Window rows(e, 0, row, shape.height), columns(e, 1, column, shape.width);
-    return 1.0f / ((rows.end - rows.begin) * (columns.end - columns.begin));
+// The windows of a plane. PAIRS: they are known to be 2 x 2 and to tile it, as most do; then there is nothing to loop
+// over.
+template <bool PAIRS>
+struct Windows {
+  const Epilogue& e;
+  const Shape& shape;
+
+  Window along(int axis, int64_t position, int64_t length) const {
+    if (PAIRS) return {2 * position, 2 * position + 2};
+    const int64_t begin = position * e.stride[axis] - e.padding[axis];
+    return {std::max<int64_t>(begin, 0), std::min(begin + e.size[axis], length)};
   }
-  const int64_t top = row * e.stride[0] - e.padding[0], left = column * e.stride[1] - e.padding[1];
-  const int64_t height = std::min(top + e.size[0], shape.height + e.padding[0]) - top;
-  const int64_t width = std::min(left + e.size[1], shape.width + e.padding[1]) - left;
-  return 1.0f / (height * width);
+  Window rows(int64_t row) const { return along(0, row, shape.height); }
+  Window columns(int64_t column) const { return along(1, column, shape.width); }
+
+  // One input's share in the average of the window at (row, column).
+  float share(int64_t row, int64_t column) const {
+    if (PAIRS) return 0.25f;
+    if (!e.count_padding) return 1.0f / (rows(row).size() * columns(column).size());
+    const int64_t top = row * e.stride[0] - e.padding[0], left = column * e.stride[1] - e.padding[1];
+    const int64_t height = std::min(top + e.size[0], shape.height + e.padding[0]) - top;
+    const int64_t width = std::min(left + e.size[1], shape.width + e.padding[1]) - left;
+    return 1.0f / (height * width);
+  }
+};
+
+// Calls f with the kind of pooling and of windows as compile-time constants.
+template <class F>
+inline void with_windows(const Epilogue& e, const Shape& shape, const F& f) {
+  const auto of_kind = [&](auto kind) {
+    if (e.tiles() && e.size[0] == 2 && e.size[1] == 2) return f(kind, Windows<true>{e, shape});
+    f(kind, Windows<false>{e, shape});
+  };
+  if (e.pool == AVERAGE) return of_kind(std::integral_constant<int, AVERAGE>{});
+  of_kind(std::integral_constant<int, MAXIMUM>{});
 }
 
 // scale * x + shift normalizes, by channel.
@@ -50,7 +75,7 @@ inline void each(int64_t count, const F& f) {
 
 const vec* apply(int64_t activation, const vec* y, vec* out, int64_t count) {
   if (activation == NONE) return y;
-  with_activation(activation, [&](auto kind) { each(count, [&](int64_t i) { out[i] = activate<kind>(y[i]); }); });
+  with_activation(activation, [&](auto kind) { each(count, [=](int64_t i) { out[i] = activate<kind>(y[i]); }); });
   return out;
 }
 
@@ -68,75 +93,88 @@ void groups(const Epilogue& e, const Shape& shape, int64_t height_out, const F& 
   }
 }
 
-void pool(const Epilogue& e, const Shape& shape, const Group& group, int64_t width_out, const vec* active, vec* out) {
-  const bool tiles = e.tiles();
+// Where v is to take the place of the maximum so far: the first of equal ones stays, as torch has it, and a NaN wins.
+inline ivec surpasses(vec v, vec best) { return (v > best) | (v != v); }
+
+template <int KIND, bool PAIRS>
+void pool(const Windows<PAIRS>& windows, const Group& group, int64_t width_out, const vec* active, vec* out) {
+  const int64_t width = windows.shape.width;
   for (int64_t row = group.out_begin; row < group.out_end; ++row) {
-    const Window r(e, 0, row, shape.height);
+    const Window r = windows.rows(row);
+    const vec* const from = active + (r.begin - group.begin) * width;
     for (int64_t column = 0; column < width_out; ++column) {
-      const Window c(e, 1, column, shape.width);
-      const vec* window = active + (r.begin - group.begin) * shape.width;
-      vec value = e.pool == 1 ? vec{} : window[c.begin];
-      for (int64_t i = r.begin; i < r.end; ++i, window += shape.width) {
-        for (int64_t j = c.begin; j < c.end; ++j) {
-          const vec v = window[j];
-          if (e.pool == 1) {
-            value += v;
-          } else {
-            value = (v > value) | (v != v) ? v : value;
-          }
+      const Window c = windows.columns(column);
+      vec value = KIND == AVERAGE ? vec{} : from[c.begin];
+      for (int64_t i = 0; i < r.size(); ++i) {
+        for (int64_t j = 0; j < c.size(); ++j) {
+          const vec v = from[i * width + c.begin + j];
+          if (KIND == AVERAGE) value += v;
+          if (KIND == MAXIMUM) value = surpasses(v, value) ? v : value;
         }
       }
-      if (e.pool == 1) value *= tiles ? 1.0f / (e.size[0] * e.size[1]) : share_of(e, shape, row, column);
-      out[row * width_out + column] = value;
+      out[row * width_out + column] = KIND == AVERAGE ? value * windows.share(row, column) : value;
     }
   }
 }
 
-// The gradient of the activated plane where each input lies in one window of an average.
-void unpool_tiles(const Epilogue& e, const Shape& shape, const Group& group, int64_t width_out, const vec* gradient,
-                  vec* out) {
-  const float share = 1.0f / (e.size[0] * e.size[1]);
-  const vec* const g = gradient + group.out_begin * width_out;
-  for (int64_t column = 0; column < shape.width; ++column) {
-    out[column] = column / e.size[1] < width_out ? g[column / e.size[1]] * share : vec{};
+// Where a window's maximum is, counted from its first input: the first of equal ones, or the last NaN.
+inline ivec place_of_maximum(const vec* window, int64_t height, int64_t width, int64_t row_step) {
+  vec best = window[0];
+  ivec place{};
+  for (int64_t i = 0; i < height; ++i) {
+    for (int64_t j = 0; j < width; ++j) {
+      const vec v = window[i * row_step + j];
+      const ivec better = surpasses(v, best);
+      best = better ? v : best;
+      place = better ? ivec{} + int32_t(i * row_step + j) : place;
+    }
   }
-  for (int64_t row = 1; row < e.size[0]; ++row) {
-    std::memcpy(static_cast<void*>(out + row * shape.width), out, shape.width * sizeof(vec));
-  }
+  return place;
 }
 
-// The same for any windows, and for maxima.
-void unpool(const Epilogue& e, const Shape& shape, const Group& group, int64_t width_out, const vec* gradient,
-            const vec* active, vec* out) {
-  each((group.end - group.begin) * shape.width, [&](int64_t i) { out[i] = vec{}; });
+// The gradient of the activated plane. For averages it takes no `active`.
+template <int KIND, bool PAIRS>
+void unpool(const Windows<PAIRS>& windows, const Group& group, int64_t width_out, const vec* gradient, const vec* active,
+            vec* out) {
+  const int64_t width = windows.shape.width;
+  const bool whole = PAIRS && width == 2 * width_out;  // each input lies in one window
+  if (!whole) each((group.end - group.begin) * width, [=](int64_t i) { out[i] = vec{}; });
   for (int64_t row = group.out_begin; row < group.out_end; ++row) {
-    const Window r(e, 0, row, shape.height);
+    const Window r = windows.rows(row);
     for (int64_t column = 0; column < width_out; ++column) {
-      const Window c(e, 1, column, shape.width);
-      const vec g = gradient[row * width_out + column];
-      const int64_t base = (r.begin - group.begin) * shape.width, rows = r.end - r.begin;
-      if (e.pool == 1) {
-        const vec share = g * share_of(e, shape, row, column);
-        for (int64_t i = 0, at = base; i < rows; ++i, at += shape.width) {
-          for (int64_t j = c.begin; j < c.end; ++j) out[at + j] += share;
+      const Window c = windows.columns(column);
+      const int64_t first = (r.begin - group.begin) * width + c.begin;
+      vec g = gradient[row * width_out + column];
+      ivec place{};
+      if (KIND == AVERAGE) g *= windows.share(row, column);
+      if (KIND == MAXIMUM) place = place_of_maximum(active + first, r.size(), c.size(), width);
+      for (int64_t i = 0; i < r.size(); ++i) {
+        for (int64_t j = 0; j < c.size(); ++j) {
+          const int64_t at = i * width + j;
+          const vec share = KIND == AVERAGE ? g : place == int32_t(at) ? g : vec{};
+          out[first + at] = PAIRS ? share : out[first + at] + share;
         }
-        continue;
-      }
-      vec best = active[base + c.begin];
-      ivec place = ivec{} + int32_t(base + c.begin);  // of the maximum, as torch: the first, or the last NaN
-      for (int64_t i = 0, at = base; i < rows; ++i, at += shape.width) {
-        for (int64_t j = c.begin; j < c.end; ++j) {
-          const vec v = active[at + j];
-          const ivec better = (v > best) | (v != v);
-          best = better ? v : best;
-          place = better ? ivec{} + int32_t(at + j) : place;
-        }
-      }
-      for (int64_t i = 0, at = base; i < rows; ++i, at += shape.width) {
-        for (int64_t j = c.begin; j < c.end; ++j) out[at + j] += place == int32_t(at + j) ? g : vec{};
       }
     }
   }
+}
+
+// Sums over a plane: of the gradient at the activation, and of its products with what the norm got less its middle.
+struct Sums {
+  vec gradient{}, product{};
+};
+
+// The gradient at the activation, z, and its sums.
+template <class F>
+inline void flow(const vec* g, const vec* normed, float middle, int64_t count, vec* z, Sums& sums, const F& slope_at) {
+  Sums here = sums;  // in registers: as far as the compiler knows, z might lie over `sums`
+  for (int64_t i = 0; i < count; ++i) {
+    const vec value = g[i] * slope_at(i);
+    z[i] = value;
+    here.gradient += value;
+    here.product += value * (normed[i] - middle);
+  }
+  sums = here;
 }
 
 }  // namespace
@@ -223,14 +261,18 @@ Tensor Epilogue::forward(const Tensor& y) const {
         groups(*this, shape, height, [&](const Group& group) {
           const int64_t first = at + group.begin * shape.width, count = (group.end - group.begin) * shape.width;
           vec* const active = pool ? room : to;
-          const vec* const from = apply(before, all + first, active, count);
+          const vec *const from = apply(before, all + first, active, count), *const more = added + first;
           if (added) {
-            each(count, [&](int64_t i) { active[i] = activate<kind>(from[i] * scale + shift + added[first + i]); });
+            each(count, [=](int64_t i) { active[i] = activate<kind>(from[i] * scale + shift + more[i]); });
           } else {
-            each(count, [&](int64_t i) { active[i] = activate<kind>(from[i] * scale + shift); });
+            each(count, [=](int64_t i) { active[i] = activate<kind>(from[i] * scale + shift); });
           }
           if (factors) each(count, [&](int64_t i) { active[i] *= factors[first + i]; });
-          if (pool) normlab::pool(*this, shape, group, width, active, to);
+          if (pool) {
+            with_windows(*this, shape, [&](auto of, const auto& windows) {
+              normlab::pool<of>(windows, group, width, active, to);
+            });
+          }
         });
       }
     });
@@ -253,7 +295,7 @@ EpilogueBackward::EpilogueBackward(const Epilogue& e, const Tensor& gradient, co
   middle_.assign(channels, 0.0f);
   factor_ = offset_ = middle_;
   if (e.mean) std::copy_n(numbers(*e.mean), channels, middle_.data());
-  std::vector<double> sums(shape.blocks * channels), products(shape.blocks * channels);
+  std::vector<double> gradients(shape.blocks * channels), products(shape.blocks * channels);
 
   parallel(shape.blocks, [&](int64_t block) {
     vec* const active = scratch<3>(4 * plane);
@@ -263,39 +305,38 @@ EpilogueBackward::EpilogueBackward(const Epilogue& e, const Tensor& gradient, co
         const int64_t at = (block * channels + channel) * plane;
         const vec* const g_plane = g_all + (block * channels + channel) * shape_out.plane();
         const float scale = a.scale[channel], shift = a.shift[channel], middle = middle_[channel];
-        vec sum{}, product{};
+        Sums sums;
         groups(e, shape, shape_out.height, [&](const Group& group) {
           const int64_t first = at + group.begin * shape.width, here = (group.end - group.begin) * shape.width;
           const vec* const from = apply(e.before, all + first, normed, here);
-          vec* const z = z_all + first;
-          const auto flow = [&](const vec* g, const auto& slope_at) {
-            each(here, [&](int64_t i) {
-              const vec value = g[i] * slope_at(i);
-              z[i] = value;
-              sum += value;
-              product += value * (from[i] - middle);
+          const bool slope_alone = !added && !factors && e.pool != MAXIMUM;
+          if (!slope_alone) {
+            each(here, [=](int64_t i) {
+              const vec at_activation = from[i] * scale + shift;
+              const Activated result = activate_with_slope<kind>(added ? at_activation + added[first + i] : at_activation);
+              active[i] = factors ? result.value * factors[first + i] : result.value;
+              slope[i] = factors ? result.slope * factors[first + i] : result.slope;
             });
-          };
-          if (!added && !factors && (!e.pool || (e.pool == 1 && e.tiles()))) {
-            if (e.pool) unpool_tiles(e, shape, group, shape_out.width, g_plane, unpooled);
-            return flow(e.pool ? unpooled : g_plane,
-                        [&](int64_t i) { return activate_with_slope<kind>(from[i] * scale + shift).slope; });
           }
-          each(here, [&](int64_t i) {
-            const vec at_activation = from[i] * scale + shift;
-            const Activated result = activate_with_slope<kind>(added ? at_activation + added[first + i] : at_activation);
-            active[i] = factors ? result.value * factors[first + i] : result.value;
-            slope[i] = factors ? result.slope * factors[first + i] : result.slope;
-          });
-          if (e.pool) unpool(e, shape, group, shape_out.width, g_plane, active, unpooled);
-          flow(e.pool ? unpooled : g_plane, [&](int64_t i) { return slope[i]; });
+          if (e.pool) {
+            with_windows(e, shape, [&](auto of, const auto& windows) {
+              unpool<of>(windows, group, shape_out.width, g_plane, active, unpooled);
+            });
+          }
+          const vec* const g = e.pool ? unpooled : g_plane;
+          if (slope_alone) {
+            flow(g, from, middle, here, z_all + first, sums,
+                 [=](int64_t i) { return activate_with_slope<kind>(from[i] * scale + shift).slope; });
+          } else {
+            flow(g, from, middle, here, z_all + first, sums, [=](int64_t i) { return slope[i]; });
+          }
         });
         if (e.pool && e.tiles() && shape.height % e.size[0]) {  // rows that no window holds
           const int64_t first = shape_out.height * e.size[0] * shape.width;
           each(plane - first, [&](int64_t i) { z_all[at + first + i] = vec{}; });
         }
-        sums[block * channels + channel] = lane_sum(sum);
-        products[block * channels + channel] = lane_sum(product);
+        gradients[block * channels + channel] = lane_sum(sums.gradient);
+        products[block * channels + channel] = lane_sum(sums.product);
       }
     });
   });
@@ -309,7 +350,7 @@ EpilogueBackward::EpilogueBackward(const Epilogue& e, const Tensor& gradient, co
   for (int64_t channel = 0; channel < channels; ++channel) {
     double sum = 0, product = 0;
     for (int64_t block = 0; block < shape.blocks; ++block) {
-      sum += sums[block * channels + channel];
+      sum += gradients[block * channels + channel];
       product += products[block * channels + channel];
     }
     const double inverse = 1.0 / std::sqrt(double(var[channel]) + e.eps);
@@ -336,14 +377,14 @@ void EpilogueBackward::finish(int64_t block, vec* out) const {
     const float scale = scale_[channel], factor = factor_[channel], offset = offset_[channel], middle = middle_[channel];
     const vec* const from = apply(e.before, y + at, normed, plane);
     if (e.batch) {
-      each(plane, [&](int64_t i) { out[at + i] = z[at + i] * scale + ((from[i] - middle) * factor + offset); });
+      each(plane, [=](int64_t i) { out[at + i] = z[at + i] * scale + ((from[i] - middle) * factor + offset); });
       if (!whole) each(plane, [&](int64_t i) { out[at + i] = present != 0.0f ? out[at + i] : vec{}; });
     } else {
-      each(plane, [&](int64_t i) { out[at + i] = z[at + i] * scale; });
+      each(plane, [=](int64_t i) { out[at + i] = z[at + i] * scale; });
     }
     if (e.before != NONE) {
       with_activation(e.before, [&](auto kind) {
-        each(plane, [&](int64_t i) { out[at + i] *= activate_with_slope<kind>(y[at + i]).slope; });
+        each(plane, [=](int64_t i) { out[at + i] *= activate_with_slope<kind>(y[at + i]).slope; });
       });
     }
   }
