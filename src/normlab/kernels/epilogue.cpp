@@ -183,37 +183,63 @@ Statistics::Statistics(int64_t blocks, int64_t channels, int64_t count, int64_t 
     : blocks_(blocks), channels_(channels), count_(count), activation_(activation), means_(blocks * channels),
       squares_(blocks * channels) {}
 
+namespace {
+
+vec total(const vec* x, int64_t count) {
+  vec sum[4] = {};
+  int64_t i = 0;
+  for (; i + 4 <= count; i += 4) {
+    UNROLL for (int k = 0; k < 4; ++k) sum[k] += x[i + k];
+  }
+  for (; i < count; ++i) sum[0] += x[i];
+  return (sum[0] + sum[1]) + (sum[2] + sum[3]);
+}
+
+// Of the deviations from a middle.
+struct Moments {
+  vec sum, square;
+};
+
+Moments moments(const vec* x, int64_t count, float middle) {
+  vec sum[2] = {}, square[2] = {};
+  const auto add = [&](int64_t i, int k) {
+    const vec deviation = x[i] - middle;
+    sum[k] += deviation;
+    square[k] += deviation * deviation;
+  };
+  int64_t i = 0;
+  for (; i + 2 <= count; i += 2) {
+    add(i, 0);
+    add(i + 1, 1);
+  }
+  if (i < count) add(i, 0);
+  return {sum[0] + sum[1], square[0] + square[1]};
+}
+
+}  // namespace
+
 void Statistics::add(int64_t block, const vec* y, int64_t plane) {
   const vec present = examples_of(block, count_);
   const double elements = double(std::min<int64_t>(LANES, count_ - block * LANES)) * plane;
-  vec* const room = scratch<3>(plane);
-  for (int64_t channel = 0; channel < channels_; ++channel) {
-    const vec* const x = apply(activation_, y + channel * plane, room, plane);
-    vec sum[4] = {};
-    int64_t i = 0;
-    for (; i + 4 <= plane; i += 4) {
-      UNROLL for (int k = 0; k < 4; ++k) sum[k] += x[i + k];
+  const int64_t together = std::clamp<int64_t>(512 / plane, 1, LANES);  // channels that stay in the nearest cache
+  vec* const room = scratch<3>(together * plane);
+  for (int64_t first = 0; first < channels_; first += together) {
+    const int64_t here = std::min(together, channels_ - first);
+    const vec* const x = apply(activation_, y + first * plane, room, here * plane);
+    vec sums[LANES] = {}, squares[LANES] = {};
+    for (int64_t k = 0; k < here; ++k) sums[k] = present != 0.0f ? total(x + k * plane, plane) : vec{};
+    const vec middle = lane_sums(sums) / float(elements);
+    for (int64_t k = 0; k < here; ++k) {
+      const auto [sum, square] = moments(x + k * plane, plane, middle[k]);
+      sums[k] = present != 0.0f ? sum : vec{};
+      squares[k] = present != 0.0f ? square : vec{};
     }
-    for (; i < plane; ++i) sum[0] += x[i];
-    const vec total = (sum[0] + sum[1]) + (sum[2] + sum[3]);
-    const float middle = float(lane_sum(present != 0.0f ? total : vec{}) / elements);
-    vec shifted[2] = {}, square[2] = {};
-    for (i = 0; i + 2 <= plane; i += 2) {
-      UNROLL for (int k = 0; k < 2; ++k) {
-        const vec deviation = x[i + k] - middle;
-        shifted[k] += deviation;
-        square[k] += deviation * deviation;
-      }
+    const vec rest = lane_sums(sums), squared = lane_sums(squares);  // the rest: what rounding left
+    for (int64_t k = 0; k < here; ++k) {
+      const double shift = rest[k] / elements;
+      means_[block * channels_ + first + k] = middle[k] + shift;
+      squares_[block * channels_ + first + k] = squared[k] - rest[k] * shift;
     }
-    for (; i < plane; ++i) {
-      const vec deviation = x[i] - middle;
-      shifted[0] += deviation;
-      square[0] += deviation * deviation;
-    }
-    const double rest = lane_sum(present != 0.0f ? shifted[0] + shifted[1] : vec{});  // what rounding left
-    means_[block * channels_ + channel] = middle + rest / elements;
-    squares_[block * channels_ + channel] =
-        lane_sum(present != 0.0f ? square[0] + square[1] : vec{}) - rest * rest / elements;
   }
 }
 
