@@ -79,6 +79,9 @@ const vec* apply(int64_t activation, const vec* y, vec* out, int64_t count) {
   return out;
 }
 
+// Whether channels have a single vector each: then they are what there is to loop over.
+bool features(const Epilogue& e, const Shape& shape) { return shape.plane() == 1 && !e.pool; }
+
 // Rows of a plane that are pooled together: those of one row of windows where windows do not overlap, else all.
 struct Group {
   int64_t begin, end, out_begin, out_end;
@@ -93,7 +96,7 @@ void groups(const Epilogue& e, const Shape& shape, int64_t height_out, const F& 
   }
 }
 
-// Where v is to take the place of the maximum so far: the first of equal ones stays, as torch has it, and a NaN wins.
+// Whether v takes the place of the maximum so far: the first of equal ones stays, as with torch, and a NaN wins.
 inline ivec surpasses(vec v, vec best) { return (v > best) | (v != v); }
 
 template <int KIND, bool PAIRS>
@@ -159,22 +162,30 @@ void unpool(const Windows<PAIRS>& windows, const Group& group, int64_t width_out
   }
 }
 
-// Sums over a plane: of the gradient at the activation, and of its products with what the norm got less its middle.
-struct Sums {
-  vec gradient{}, product{};
-};
-
-// The gradient at the activation, z, and its sums.
+// The gradient at the activation, z; its sum, and that of its products with what the norm got less its middle.
 template <class F>
-inline void flow(const vec* g, const vec* normed, float middle, int64_t count, vec* z, Sums& sums, const F& slope_at) {
-  Sums here = sums;  // in registers: as far as the compiler knows, z might lie over `sums`
+inline void flow(const vec* g, const vec* from, float middle, int64_t count, vec* z, vec& sum, vec& product,
+                 const F& slope_at) {
+  vec sums = sum, products = product;  // in registers: as far as the compiler knows, z might lie over what is given
   for (int64_t i = 0; i < count; ++i) {
     const vec value = g[i] * slope_at(i);
     z[i] = value;
-    here.gradient += value;
-    here.product += value * (normed[i] - middle);
+    sums += value;
+    products += value * (from[i] - middle);
   }
-  sums = here;
+  sum = sums;
+  product = products;
+}
+
+// The sum over the lanes of each.
+void each_lane_sum(const vec* x, int64_t count, double* out) {
+  for (int64_t first = 0; first < count; first += LANES) {
+    const int64_t here = std::min<int64_t>(LANES, count - first);
+    vec rows[LANES] = {};
+    std::copy_n(x + first, here, rows);
+    const vec sums = lane_sums(rows);
+    for (int64_t k = 0; k < here; ++k) out[first + k] = sums[k];
+  }
 }
 
 }  // namespace
@@ -279,7 +290,23 @@ Tensor Epilogue::forward(const Tensor& y) const {
   vec* const to_all = written(result);
   parallel(shape.blocks, [&](int64_t block) {
     vec* const room = scratch<3>(shape.plane());
-    with_activation(activation, [&](auto kind) {  // out here: of features a channel has a single vector
+    with_activation(activation, [&](auto kind) {
+      const auto activated = [&](int64_t first, int64_t count, vec* to, const auto& normalized) {
+        const vec* const from = apply(before, all + first, to, count);
+        if (added) {
+          const vec* const more = added + first;
+          each(count, [=](int64_t i) { to[i] = activate<kind>(normalized(from[i], i) + more[i]); });
+        } else {
+          each(count, [=](int64_t i) { to[i] = activate<kind>(normalized(from[i], i)); });
+        }
+        if (factors) each(count, [&](int64_t i) { to[i] *= factors[first + i]; });
+      };
+      if (features(*this, shape)) {
+        const int64_t first = block * shape.channels;
+        const float *const scale = a.scale.data(), *const shift = a.shift.data();
+        const auto normalized = [=](vec x, int64_t c) { return x * scale[c] + shift[c]; };
+        return activated(first, shape.channels, to_all + first, normalized);
+      }
       for (int64_t channel = 0; channel < shape.channels; ++channel) {
         const int64_t at = (block * shape.channels + channel) * shape.plane();
         vec* const to = to_all + (block * shape.channels + channel) * height * width;
@@ -287,13 +314,7 @@ Tensor Epilogue::forward(const Tensor& y) const {
         groups(*this, shape, height, [&](const Group& group) {
           const int64_t first = at + group.begin * shape.width, count = (group.end - group.begin) * shape.width;
           vec* const active = pool ? room : to;
-          const vec *const from = apply(before, all + first, active, count), *const more = added + first;
-          if (added) {
-            each(count, [=](int64_t i) { active[i] = activate<kind>(from[i] * scale + shift + more[i]); });
-          } else {
-            each(count, [=](int64_t i) { active[i] = activate<kind>(from[i] * scale + shift); });
-          }
-          if (factors) each(count, [&](int64_t i) { active[i] *= factors[first + i]; });
+          activated(first, count, active, [=](vec x, int64_t) { return x * scale + shift; });
           if (pool) {
             with_windows(*this, shape, [&](auto of, const auto& windows) {
               normlab::pool<of>(windows, group, width, active, to);
@@ -321,17 +342,33 @@ EpilogueBackward::EpilogueBackward(const Epilogue& e, const Tensor& gradient, co
   middle_.assign(channels, 0.0f);
   factor_ = offset_ = middle_;
   if (e.mean) std::copy_n(numbers(*e.mean), channels, middle_.data());
-  std::vector<double> gradients(shape.blocks * channels), products(shape.blocks * channels);
+  std::vector<double> gradient_sums(shape.blocks * channels), product_sums(shape.blocks * channels);
 
   parallel(shape.blocks, [&](int64_t block) {
-    vec* const active = scratch<3>(4 * plane);
-    vec *const slope = active + plane, *const unpooled = slope + plane, *const normed = unpooled + plane;
+    const bool flat = features(e, shape);
+    const int64_t most = flat ? channels : plane;
+    vec* const active = scratch<3>(4 * most + 2 * channels);
+    vec *const slope = active + most, *const unpooled = slope + most, *const normed = unpooled + most;
+    vec *const sums = normed + most, *const products = sums + channels;
     with_activation(e.activation, [&](auto kind) {
+      if (flat) {
+        const int64_t at = block * channels;
+        const vec *const from = apply(e.before, all + at, normed, channels), *const g = g_all + at;
+        const float *const scale = a.scale.data(), *const shift = a.shift.data(), *const middle = middle_.data();
+        vec* const z = z_all + at;
+        return each(channels, [=](int64_t c) {
+          const vec at_activation = from[c] * scale[c] + shift[c];
+          const vec slope = activate_with_slope<kind>(added ? at_activation + added[at + c] : at_activation).slope;
+          const vec value = g[c] * (factors ? slope * factors[at + c] : slope);
+          z[c] = sums[c] = value;
+          products[c] = value * (from[c] - middle[c]);
+        });
+      }
       for (int64_t channel = 0; channel < channels; ++channel) {
         const int64_t at = (block * channels + channel) * plane;
         const vec* const g_plane = g_all + (block * channels + channel) * shape_out.plane();
         const float scale = a.scale[channel], shift = a.shift[channel], middle = middle_[channel];
-        Sums sums;
+        vec &sum = sums[channel] = vec{}, &product = products[channel] = vec{};
         groups(e, shape, shape_out.height, [&](const Group& group) {
           const int64_t first = at + group.begin * shape.width, here = (group.end - group.begin) * shape.width;
           const vec* const from = apply(e.before, all + first, normed, here);
@@ -351,20 +388,20 @@ EpilogueBackward::EpilogueBackward(const Epilogue& e, const Tensor& gradient, co
           }
           const vec* const g = e.pool ? unpooled : g_plane;
           if (slope_alone) {
-            flow(g, from, middle, here, z_all + first, sums,
+            flow(g, from, middle, here, z_all + first, sum, product,
                  [=](int64_t i) { return activate_with_slope<kind>(from[i] * scale + shift).slope; });
           } else {
-            flow(g, from, middle, here, z_all + first, sums, [=](int64_t i) { return slope[i]; });
+            flow(g, from, middle, here, z_all + first, sum, product, [=](int64_t i) { return slope[i]; });
           }
         });
         if (e.pool && e.tiles() && shape.height % e.size[0]) {  // rows that no window holds
           const int64_t first = shape_out.height * e.size[0] * shape.width;
           each(plane - first, [&](int64_t i) { z_all[at + first + i] = vec{}; });
         }
-        gradients[block * channels + channel] = lane_sum(sums.gradient);
-        products[block * channels + channel] = lane_sum(sums.product);
       }
     });
+    each_lane_sum(sums, channels, gradient_sums.data() + block * channels);
+    each_lane_sum(products, channels, product_sums.data() + block * channels);
   });
 
   if (e.residual) residual = e.mean || e.before ? z_ : torch::stable::clone(z_);
@@ -376,8 +413,8 @@ EpilogueBackward::EpilogueBackward(const Epilogue& e, const Tensor& gradient, co
   for (int64_t channel = 0; channel < channels; ++channel) {
     double sum = 0, product = 0;
     for (int64_t block = 0; block < shape.blocks; ++block) {
-      sum += gradients[block * channels + channel];
-      product += products[block * channels + channel];
+      sum += gradient_sums[block * channels + channel];
+      product += product_sums[block * channels + channel];
     }
     const double inverse = 1.0 / std::sqrt(double(var[channel]) + e.eps);
     static_cast<float*>(beta.data_ptr())[channel] = float(sum);
