@@ -94,30 +94,33 @@ def recalibrate(model: nn.Module, batches: Batches, *, at_once: bool = False, fo
     frozen = {path for path, norm in norms.items() if model.training and not norm.training}
     try:
         with torch.no_grad(), evaluating(model):
-            uses = _uses(norms, passes) if norms else {}
-            measured = {}
-            for path in uses:
-                if norms[path].running_mean is None:
+            measured, reached = {}, set()
+            for path, norm in norms.items():
+                if norm.running_mean is None:
                     changes.left[path] = "keeps no running statistics"
                 elif path in frozen:
                     changes.left[path] = "is frozen: in evaluation mode while the model is in train mode"
                 else:
-                    measured[path] = norms[path]
-            if at_once:
-                for path, population in _measure_all(measured, passes).items():
-                    _set(changes, path, measured[path], population)
-            else:
-                for path, norm in measured.items():
-                    _set(changes, path, norm, _measure(norm, uses[path], passes))
+                    measured[path] = norm
+            for path, population in (_at_once if at_once else _layer_by_layer)(measured, passes):
+                _set(changes, path, measured[path], population)
+                reached.add(path)
     except BaseException:
         changes.undo()
         raise
-    changes.left |= {path: "no input reached it" for path in norms if path not in uses}
+    changes.left |= {path: "no input reached it" for path in measured if path not in reached}
     others = (path for path, module in model.named_modules() if keeps_its_own(module))
     changes.left |= dict.fromkeys(
         others, "keeps statistics that are not batch norm's: they stay as training left them"
     )
     return changes
+
+
+def _layer_by_layer(norms: dict[str, BatchNorm], passes: Passes) -> Iterator[tuple[str, _Population]]:
+    """Each norm that the first batch reaches, with its inputs, once those before it have their new statistics."""
+    uses = _uses(norms, passes) if norms else {}
+    for path, count in uses.items():
+        yield path, _measure(norms[path], count, passes)
 
 
 def _uses(norms: dict[str, BatchNorm], passes: Passes) -> dict[str, int]:
@@ -130,9 +133,13 @@ def _uses(norms: dict[str, BatchNorm], passes: Passes) -> dict[str, int]:
     with _hooked({norm: count(path) for path, norm in norms.items()}):
         run = next(passes(), None)
         if run is None:
-            raise NormlabError("a batch at least, to recompute statistics over", "none", "let each call begin anew")
+            raise _no_batch()
         run()
     return uses
+
+
+def _no_batch() -> NormlabError:
+    return NormlabError("a batch at least, to recompute statistics over", "none", "let each call begin anew")
 
 
 def _measure(norm: BatchNorm, uses: int, passes: Passes) -> _Population:
@@ -154,27 +161,35 @@ def _measure(norm: BatchNorm, uses: int, passes: Passes) -> _Population:
     return population
 
 
-def _measure_all(norms: dict[str, BatchNorm], passes: Passes) -> dict[str, _Population]:
-    """Every norm's inputs, in one pass; each norm's statistics are those of the batch meanwhile, then as before."""
-    populations = {path: _Population() for path in norms}
+def _at_once(norms: dict[str, BatchNorm], passes: Passes) -> Iterator[tuple[str, _Population]]:
+    """Each norm that a batch reaches, with its inputs, after one pass of all; meanwhile its statistics are those of
+    the batch.
+    """
+    if not norms:
+        return
+    populations: dict[str, _Population] = {}
     kept = {path: _statistics(norm) for path, norm in norms.items()}
 
     def collect(path: str) -> Callable[..., None]:
         def hook(norm: BatchNorm, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
             count, mean, squares = _moments(arguments, keywords)
-            populations[path].add(count, mean, squares)
+            populations.setdefault(path, _Population()).add(count, mean, squares)
             _write(norm, mean, squares / count.clamp(min=1))
 
         return hook
 
     try:
         with _hooked({norm: collect(path) for path, norm in norms.items()}):
+            empty = True
             for run in passes():
                 run()
+                empty = False
     finally:
         for path, norm in norms.items():
             _write(norm, *kept[path])
-    return populations
+    if empty:
+        raise _no_batch()
+    yield from populations.items()
 
 
 @contextlib.contextmanager
