@@ -64,18 +64,19 @@ def test_a_file_may_be_unpacked(name: str, tmp_path: Path) -> None:
 ZIPPED = gzip.compress(encoded(VALUES))
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (None, r"no images-idx3-ubyte\.gz"),
-        (b"", "other content"),
-        (ZIPPED[:20], "ended before"),
-        (ZIPPED[:-8] + bytes(8), "CRC"),
-        (gzip.compress(encoded(VALUES) + b"\0"), "other content"),
-        (gzip.compress(encoded(VALUES + 1)), "other content"),
-        (b"<html>Not found</html>", "other content"),
-    ],
-)
+OTHERS = {
+    "none": (None, r"no images-idx3-ubyte\.gz"),
+    "empty": (b"", "other content"),
+    "cut off": (ZIPPED[:20], "ended before"),
+    "damaged": (ZIPPED[:-8] + bytes(8), "CRC"),
+    "too long": (gzip.compress(encoded(VALUES) + b"\0"), "other content"),
+    "other numbers": (gzip.compress(encoded(VALUES + 1)), "other content"),
+    "a page": (b"<html>Not found</html>", "other content"),
+}
+
+
+# Named: gzip writes the time into what it compresses, and two processes would see different tests.
+@pytest.mark.parametrize(("content", "message"), OTHERS.values(), ids=OTHERS)
 def test_another_file_is_refused(content: bytes | None, message: str, tmp_path: Path) -> None:
     if content is not None:
         (tmp_path / "images-idx3-ubyte.gz").write_bytes(content)
