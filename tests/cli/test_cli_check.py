@@ -13,6 +13,7 @@ from torch import nn
 def good(): return nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU())
 def noted(): return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
 def bad(groups=8): return nn.Sequential(nn.Linear(4, 8), nn.GroupNorm(groups, 8), nn.ReLU())
+def deep(count): return nn.Sequential(*(bad() for _ in range(count)))
 def raises(): raise RuntimeError("first line\\nsecond line")
 
 class Two(nn.Module):
@@ -65,6 +66,16 @@ def test_the_exit_code_tells(normlab, arguments, code, found):
 def test_rules_are_selected_by_their_ids_or_the_beginnings(normlab, asked, found):
     outcome = normlab("check", "users:bad", *ROWS, "--select", *asked)
     assert re.findall(r"^(NL\d+) \w+: ", outcome.out, re.MULTILINE) == found
+
+
+@pytest.mark.parametrize(("count", "lines", "last"), [(9, 9, "8.0: "), (20, 9, "and 12 more alike")])
+def test_what_is_found_in_every_layer_is_not_printed_for_all(normlab, count, lines, last):
+    arguments = ("check", "users:deep", "--model-options", f"count={count}", "--select", "NL506")
+    outcome = normlab(*arguments)
+    told = [line for line in outcome.out.splitlines() if line.startswith("    ") and "mend:" not in line]
+    assert len(told) == lines
+    assert last in told[-1]
+    assert len(normlab(*arguments, "--format", "json").json["findings"]) == count
 
 
 def test_nothing_is_found_in_a_good_model(normlab):

@@ -26,6 +26,8 @@ WORDS = 100
 """Whole numbers are drawn below it: tokens that any vocabulary has."""
 BATCHES = 2
 """Of the data: one could be an exception."""
+SHOWN = 8
+"""Findings of a rule that are printed: a network of fifty norms has them fifty times."""
 
 
 def check(
@@ -51,7 +53,8 @@ def check(
         weights: a safetensors file with the model's state.
         batch: the shape of a batch of random numbers, as 32,3,224,224; with :int64 behind it, of small whole
             numbers. Several are the arguments of the model in their order.
-        data: your data as pkg.module:callable, or fashion-mnist, digits, digits-8x8: two batches of its training set.
+        data: your data as pkg.module:callable, or fashion-mnist, digits, digits-8x8: two batches of its training set,
+            to which running statistics are held more closely than to random numbers.
         examples: in a batch of the data, where it is no DataLoader.
         train: run a backward pass too, and ask the rules that need one.
         select: ask these rules alone: NL101, or NL1 for all that begin so.
@@ -87,6 +90,7 @@ def check(
     diagnosis = diagnose(
         built,
         batches or None,
+        real=found is not None,
         train=train,
         select=select or settings.get("select"),
         ignore=(*settings.get("ignore", ()), *ignore),
@@ -153,10 +157,15 @@ def _load_weights(model: "nn.Module", path: Path) -> None:
 
 def _print(diagnosis: "Diagnosis") -> None:
     console = plain_console()
-    for rule, found in itertools.groupby(diagnosis.findings, key=lambda finding: finding.rule):
+    for rule, group in itertools.groupby(diagnosis.findings, key=lambda finding: finding.rule):
         console.print(f"{rule.id} {rule.severity}: {rule.title}")
-        for finding in found:
+        found = [*group]
+        # One more would take the line that says so.
+        shown = found if len(found) <= SHOWN + 1 else found[:SHOWN]
+        for finding in shown:
             console.print(f"    {finding.path or 'the model'}: {finding.message}")
+        if more := len(found) - len(shown):
+            console.print(f"    and {more} more alike; --format json lists them")
         console.print(f"    mend: {rule.remedy}")
     counted = Counter(finding.rule.severity for finding in diagnosis.findings)
     told = ", ".join(f"{counted[each]} {each}{'s' * (counted[each] != 1)}" for each in ("error", "warning", "note"))

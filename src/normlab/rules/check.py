@@ -21,6 +21,7 @@ def check(
     model: nn.Module,
     batch: Batch | list[Batch] | None = None,
     *,
+    real: bool = False,
     train: bool = False,
     optimizer: Optimizer | None = None,
     select: str | Iterable[str] | None = None,
@@ -32,6 +33,8 @@ def check(
         model: any nn.Module; its modes, tensors, gradients, hooks and random numbers are as before afterwards.
         batch: what the model is called with: a tensor, a tuple of arguments, a dict of arguments by name; or a list
             of several such batches. Without one only the rules are asked that look at the model as it stands.
+        real: the batches are of the data that the model was trained on, prepared as they were then: running
+            statistics are held to them closely, where random numbers tell little.
         train: run a backward pass too, and ask the rules that need one.
         optimizer: that of the training, if its settings are to be looked at.
         select: ask these rules alone: ids as NL101, or the beginnings of several, as NL1.
@@ -50,7 +53,7 @@ def check(
     reasons = reasoned(ignore)
     asked = chosen(select) if select is not None else set(all_rules())
     batches = () if batch is None else batch if isinstance(batch, list) else [batch]
-    facts = Facts(Given(model, batches, train, optimizer))
+    facts = Facts(Given(model, batches, train, optimizer, real))
     findings: list[Finding] = []
     ignored: dict[str, str] = {}
     unasked: dict[str, str] = {}

@@ -31,6 +31,8 @@ class Given:
     train: bool = False
     """Whether to train for one backward pass, and to ask what only that can tell."""
     optimizer: Optimizer | None = None
+    real: bool = False
+    """Whether the batches are of the data that the model was trained on."""
 
 
 class Facts:
