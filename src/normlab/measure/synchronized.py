@@ -90,6 +90,7 @@ def _part(store: str, model: nn.Module, loss: Loss, count: int) -> Part:
         torch.manual_seed(rank)  # a noisy norm's noise is the same again
         dist.init_process_group("gloo", store, world_size=processes, rank=rank, timeout=patience)
         try:
+            dist.barrier()  # where norms ask nobody one might be done, and gone, while the other still connects
             return gradients(x, y)
         finally:
             dist.destroy_process_group()
