@@ -120,6 +120,17 @@ loaded("all of it")
     assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
 
 
+def test_a_list_of_studies_waits_for_torch_alone():
+    """The compiler and all of scipy.stats are two seconds more, for every command that only looks something up."""
+    code = """
+import sys
+import normlab.studies
+print(*sorted({"torch._dynamo", "scipy.stats", "scipy.optimize", "sklearn"} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("\n", "")
+
+
 def test_python_minus_m_and_a_terminal_that_knows_no_unicode(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "normlab", "runs", "list", "--store", "ü/[red]:smile:.db"],

@@ -58,17 +58,27 @@ def test_list_has_every_study_with_its_trials(normlab):
 
 def test_a_dry_run_runs_nothing_and_writes_nothing(normlab, left):
     before = left()
-    outcome = normlab("study", "run", "bias", "placement", *TINY, "--dry-run", "--workers", 2)
+    outcome = normlab("study", "run", "bias", "affine", *TINY, "--dry-run", "--workers", 2)
     assert (outcome.code, outcome.err) == (0, "")
-    header, bias, placement, total = (line.split("\t") for line in outcome.out.splitlines())
+    header, bias, affine, total = (line.split("\t") for line in outcome.out.splitlines())
     assert header[:3] == ["study", "there", "trials"]
     assert bias[:3] == ["bias", "0", "4"]
-    assert placement[0] == "placement"
-    assert total[0].startswith(f"{int(bias[2]) + int(placement[2])} trials to run with 2 workers")
+    assert affine[0] == "affine"
+    assert total[0].startswith(f"{int(bias[2]) + int(affine[2])} trials to run with 2 workers")
     told = normlab("study", "run", "bias", *TINY, "--dry-run", "--json").json
     assert {**told, "bias": {**told["bias"], "seconds": 0}} == {"bias": {"there": 0, "trials": 4, "seconds": 0}}
     assert left() == before
     assert not Runs().path.parent.exists()
+
+
+def test_a_dry_run_says_what_would_fail_in_every_trial(normlab, users):
+    for options in (["--dry-run"], []):
+        outcome = normlab("study", "run", "bias", *TINY, "--norm", "users:norm_none", *options)
+        assert outcome.code == 2
+        assert outcome.err.startswith(
+            "normlab: arm 'with bias' of study bias: expected users:norm_none to make an nn.Module"
+        )
+        assert not Runs().path.exists()
 
 
 def test_run_show_and_report_in_processes_of_their_own(spawn, normlab, users):

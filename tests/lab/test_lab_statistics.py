@@ -67,6 +67,14 @@ def test_detectable_effects_are_detected_nine_times_of_ten(n):
     assert share == pytest.approx(0.9, abs=0.01)
 
 
+@pytest.mark.parametrize("n", [2, 3, 5, 40, 200])
+@pytest.mark.parametrize("power", [0.5, 0.8, 0.99])
+def test_detectable_effects_have_the_power_that_the_noncentral_f_gives_them(n, power):
+    effect = statistics.detectable(1.0, n, power=power)
+    critical = stats.t.ppf(0.975, n - 1)
+    assert stats.ncf.sf(critical**2, 1, n - 1, n * effect**2) == pytest.approx(power, abs=1e-4)
+
+
 def test_spearman_covers_the_truth():
     rng, covered = np.random.default_rng(0), 0
     truth = 6 / math.pi * math.asin(0.7 / 2)  # of a bivariate normal with correlation .7

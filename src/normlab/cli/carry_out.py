@@ -34,11 +34,16 @@ class Prepared:
 
 
 def prepare(asks: Sequence[Ask], runs: Runs, where: "Where", console: Console, *, rerun: bool = False) -> Prepared:
-    """Find who works and what there is to do, and show it."""
+    """Find who works and what there is to do, and show it.
+
+    Raises NormlabError, a dry run too, for an arm that would fail in every trial.
+    """
     open_executor, workers = executor_of(where, asks, console.print)
     datasets = datasets_of(asks)
     estimated = estimate(asks, runs, datasets, workers, rerun=rerun)
     show_estimate(estimated, console, workers)
+    for asked in asks:
+        rehearse(asked)
     return Prepared(asks, runs, open_executor, workers, datasets, estimated, rerun)
 
 
@@ -48,8 +53,6 @@ def carry_out(prepared: Prepared, console: Console) -> list[Verdict]:
     SIGTERM ends it as Ctrl-C does, workers and all: what is done is in the store.
     """
     asks, runs, workers = prepared.asks, prepared.runs, prepared.workers
-    for asked in asks:
-        rehearse(asked)
     runs.prepare()
     started = time.monotonic()
     with StopSignals(), Watch(console, prepared.datasets, prepared.estimated.cost, workers) as watch:

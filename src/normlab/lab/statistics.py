@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import special
 
 LEVEL = 0.95
 POWER = 0.90
@@ -44,7 +44,7 @@ def interval(values: Sequence[float], level: float = LEVEL) -> Interval:
 
 @functools.cache
 def _critical(level: float, n: int) -> float:
-    return float(stats.t.ppf((1 + level) / 2, n - 1))
+    return float(special.stdtrit(n - 1, (1 + level) / 2))
 
 
 def t_test(values: Sequence[float], center: float = 0.0) -> float:
@@ -54,7 +54,7 @@ def t_test(values: Sequence[float], center: float = 0.0) -> float:
         return math.nan
     if found.sd == 0:
         return 1.0 if found.mean == center else 0.0
-    return float(2 * stats.t.sf(abs(found.mean - center) / found.sd * math.sqrt(found.n), found.n - 1))
+    return float(2 * special.stdtr(found.n - 1, -abs(found.mean - center) / found.sd * math.sqrt(found.n)))
 
 
 def equivalence_test(values: Sequence[float], margin: float) -> float:
@@ -65,7 +65,7 @@ def equivalence_test(values: Sequence[float], margin: float) -> float:
     if found.sd == 0:
         return 0.0 if abs(found.mean) < margin else 1.0
     distance = (margin - abs(found.mean)) / found.sd * math.sqrt(found.n)
-    return float(stats.t.sf(distance, found.n - 1))
+    return float(special.stdtr(found.n - 1, -distance))
 
 
 def sign_flip(values: Sequence[float]) -> float | None:
@@ -106,16 +106,8 @@ def detectable(sd: float, n: int, level: float = LEVEL, power: float = POWER) ->
         return math.inf
     if sd == 0:
         return 0.0
-    critical = _critical(level, n)
-
-    def lacking(effect: float) -> float:
-        # The square of a noncentral t is a noncentral F, whose tail scipy computes for every n from 2 on.
-        return float(stats.ncf.sf(critical**2, 1, n - 1, n * effect**2)) - power
-
-    highest = 1.0
-    while lacking(highest) < 0:
-        highest *= 2
-    return sd * float(optimize.brentq(lacking, 0.0, highest))
+    # The square of a noncentral t is a noncentral F, of noncentrality n effect^2.
+    return sd * math.sqrt(float(special.ncfdtrinc(1, n - 1, 1 - power, _critical(level, n) ** 2)) / n)
 
 
 def spearman(x: Sequence[float], y: Sequence[float], level: float = LEVEL) -> tuple[float, float, float]:
@@ -123,12 +115,14 @@ def spearman(x: Sequence[float], y: Sequence[float], level: float = LEVEL) -> tu
 
     NaN bounds below five pairs; NaN where one side does not vary.
     """
+    from scipy import stats  # half a second, which every command would wait for
+
     rho = float(stats.spearmanr(x, y).statistic) if min(len(set(x)), len(set(y))) > 1 else math.nan
     if len(x) < 5 or math.isnan(rho):
         return rho, math.nan, math.nan
     if abs(rho) > 1 - 1e-12:
         return rho, rho, rho
-    half = float(stats.norm.ppf((1 + level) / 2)) * _spearman_error(rho, len(x))
+    half = float(special.ndtri((1 + level) / 2)) * _spearman_error(rho, len(x))
     return rho, math.tanh(math.atanh(rho) - half), math.tanh(math.atanh(rho) + half)
 
 
@@ -138,7 +132,7 @@ def spearman_test(rho: float, n: int, center: float) -> float:
         return math.nan
     if abs(rho) > 1 - 1e-12:
         return 0.0
-    return float(2 * stats.norm.sf(abs(math.atanh(rho) - math.atanh(center)) / _spearman_error(rho, n)))
+    return float(2 * special.ndtr(-abs(math.atanh(rho) - math.atanh(center)) / _spearman_error(rho, n)))
 
 
 def _spearman_error(rho: float, n: int) -> float:
