@@ -128,6 +128,19 @@ def test_beside_does_not_decide_the_verdict():
     assert not verdict.deciding.beside
 
 
+@pytest.mark.parametrize(
+    ("a", "b", "sentence"),
+    [
+        ([0.75], [0.5], "It is 25.00 points (no interval, n = 1)."),
+        ([0.75], ["it raised"], "No answer: no seed has a usable trial in every arm that is compared."),
+    ],
+)
+def test_few_seeds_are_answered_in_words(a, b, sentence):
+    answers = {"inconclusive": "It is {effect} ({low} to {high}, n = {n})."}
+    rest = ["it raised"] * (len(SEEDS) - 1)
+    assert told(study(answers=answers), {"a": a + rest, "b": b + rest}).sentence == sentence
+
+
 def told(asked, shares):
     found, _ = judged(asked, shares)
     ask = Ask("mine", asked, "quick", 6, BASE, None, "")

@@ -71,7 +71,8 @@ def test_a_run_with_probes_is_the_run_without(name, without):
 
 
 @pytest.mark.parametrize(
-    ("every", "steps"), [(0, (0,)), (1, tuple(range(11))), (4, (0, 4, 8)), (5, (0, 5, 10)), (99, (0,))]
+    ("every", "steps"),
+    [(0, (0,)), (1, tuple(range(11))), (4, (0, 4, 8)), (5, (0, 5, 10)), (7, (0, 7)), (99, (0, 10))],
 )
 def test_it_reads_at_its_steps(every, steps):
     series = train(RECIPE.replace(probes=({"name": "users_readers:meddling", "every": every},), seed=3)).result.probes

@@ -90,15 +90,20 @@ def _arm(
 
 def sentence(template: str, finding: Finding, measure: Measure) -> str:
     """The answer, with the numbers of the finding that decided; the unit stands at the effect alone."""
-    low, high = (told(value, measure, finding.scale, unit=False) for value in (finding.low, finding.high))
-    effect = told(finding.effect, measure, finding.scale)
+    if finding.effect is None and "{effect}" in template:
+        return "No answer: no seed has a usable trial in every arm that is compared."
+    if finding.low is None or finding.high is None:  # of one seed
+        template = template.replace("{low} to {high}", "no interval")
+    low, high = (
+        "" if value is None else told(value, measure, finding.scale, unit=False)
+        for value in (finding.low, finding.high)
+    )
+    effect = "" if finding.effect is None else told(finding.effect, measure, finding.scale)
     return template.format(effect=effect, low=low, high=high, n=finding.n, rule=finding.rule)
 
 
-def told(value: float | None, measure: Measure, scale: Scale = "difference", *, unit: bool = True) -> str:
+def told(value: float, measure: Measure, scale: Scale = "difference", *, unit: bool = True) -> str:
     """A number of a measure in a sentence: differences of shares are points, shares percent."""
-    if value is None:
-        return "an unknown amount" if unit else "unknown"
     if not measure.percent or scale not in ("difference", "level"):
         return f"{value:.3g}"
     hundredths = f"{round(100 * value, 2) + 0.0:.2f}"  # no minus before a zero that rounding made

@@ -20,7 +20,7 @@ class Reading:
     """A probe's first field. Raises NormlabError where it is no whole number of steps."""
 
     every: int
-    """Optimizer steps between two readings; 0 reads before the first alone."""
+    """Optimizer steps between two readings; 0 reads before the first alone, more than a run has at its end too."""
 
     def __post_init__(self) -> None:
         check_every(self.every)

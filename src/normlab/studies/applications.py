@@ -6,7 +6,7 @@ from normlab.lab import Arm, Size, Study, accuracy, draw
 from normlab.lab.measures import at_start, running_accuracy
 from normlab.lab.rules import answered, below, superior
 from normlab.lab.study import Results
-from normlab.lab.verdict import told
+from normlab.lab.verdict import sentence
 from normlab.measure import synchronized, to_plain
 from normlab.store import Finding, Recipe
 from normlab.surgery import swap
@@ -41,11 +41,11 @@ difference = at_start(
 def answer(results: Results, deciding: Finding) -> str:
     """What each gains."""
     gains = [(NAMES[finding.rule], finding) for finding in results.findings if finding.rule in NAMES]
-    words = [
-        f"{name} {told(each.effect, accuracy)} ({told(each.low, accuracy, unit=False)} to {told(each.high, accuracy, unit=False)})"
-        for name, each in gains
-    ]
-    return f"All of these; gained in test accuracy: {'; '.join(words)}; n = {gains[0][1].n}."
+    words = [sentence(f"{name} {{effect}} ({{low}} to {{high}})", each, accuracy) for name, each in gains if each.n]
+    lost = [f"{name} unknown, without a usable trial" for name, each in gains if not each.n]
+    return (
+        f"All of these; gained in test accuracy: {'; '.join(words + lost)}; n = {max(each.n for _, each in gains)}."
+    )
 
 
 STUDY = Study(

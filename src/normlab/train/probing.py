@@ -35,12 +35,17 @@ class Probing:
                 x, y = next(split.sample(BATCH).batches(BATCH))
             self._x, self._y = to_device(x, recipe), y.to(torch.device(recipe.device))
 
-    def look(self, model: nn.Module, progress: Progress) -> bool:
-        """Let every probe read whose turn it is after so many steps, once; whether any did."""
+    def look(self, model: nn.Module, progress: Progress, *, ended: bool = False) -> bool:
+        """Let every probe read whose turn it is after so many steps, once; whether any did.
+
+        A run that has `ended` before a probe's second turn is read where it ended.
+        """
         looked = False
         for name, probe in self._probes.items():
             readings = progress.readings.setdefault(name, [])
             due = progress.steps == 0 or (probe.every and progress.steps % probe.every == 0)
+            if ended:
+                due = progress.steps < probe.every
             if due and (not readings or readings[-1][0] < progress.steps):
                 read = self._read(name, probe, model, progress.steps)
                 readings.append((progress.steps, read))

@@ -120,6 +120,8 @@ class _Run:
                 self.observer.epoch(progress.epochs[-1], progress.examples_per_s)
                 if checkpoints:
                     self.save(checkpoints)
+            if self.team.leads and not progress.nonfinite:
+                self.probing.look(self.model, progress, ended=True)
         return self.team.by_first(Record, self._record)
 
     def save(self, folder: Path) -> Path:
