@@ -43,6 +43,32 @@ def state(model: nn.Module) -> list[Tensor]:
     return [*gradients, *(each.double() for each in model.buffers())]
 
 
+@pytest.mark.parametrize("name", [*WHOLE, "settings"])
+@pytest.mark.parametrize("count", [1, 16, 45])
+def test_a_network_is_judged_as_torch_judges_it(name: str, count: int) -> None:
+    model = network(name).eval()
+    x, y = batch(count)
+    judged = the_step(model).judge(pack(x), y)
+    assert judged is not None
+    with torch.no_grad():
+        logits = model(x)
+    assert judged[0] == pytest.approx(cross_entropy(logits, y).item(), rel=1e-5)
+    assert judged[1] == int((logits.argmax(1) == y).sum())
+
+
+def test_the_judged_loss_of_a_broken_network_is_nan() -> None:
+    model = network("lenet").eval()
+    x, y = batch(20)
+    step = the_step(model)
+    x[3] = torch.nan
+    judged = step.judge(pack(x), y)
+    assert judged is not None
+    with torch.no_grad():
+        logits = model(x)
+    assert judged[0] != judged[0]
+    assert judged[1] == int((logits.argmax(1) == y).sum())
+
+
 def test_which_networks_are_one_run() -> None:
     assert [name for name in ZOO if lanes_step(network(name)) is not None] == [*WHOLE, "settings"]
 

@@ -112,12 +112,18 @@ class Examples:
                 rows = order[chosen]
                 yield _features(self.x.index_select(0, rows), own=True), self.y.index_select(0, rows)
 
-    def in_lanes(self, batch_size: int, order: Tensor, *, start: int = 0) -> Iterator[tuple[Lanes, Tensor]]:
+    def in_lanes(
+        self, batch_size: int, order: Tensor | None = None, *, start: int = 0
+    ) -> Iterator[tuple[Lanes, Tensor]]:
         """The mini-batches of `batches`, gathered, converted and packed in one pass; for uint8 and float32."""
         scale = 1 / 255 if self.x.dtype == torch.uint8 else 1.0
-        for chosen in _slices(len(order), batch_size, start):
-            rows = order[chosen]
-            yield pack(self.x, rows, scale), self.y.index_select(0, rows)
+        count = len(self) if order is None else len(order)
+        for chosen in _slices(count, batch_size, start):
+            if order is None:
+                yield pack(self.x[chosen], None, scale), self.y[chosen]
+            else:
+                rows = order[chosen]
+                yield pack(self.x, rows, scale), self.y.index_select(0, rows)
 
 
 class Loaded:

@@ -84,6 +84,23 @@ class Chain:
         loss, correct = outcome.tolist()
         return Outcome(loss, int(correct), norm.item())
 
+    @torch.no_grad()
+    def judge(self, x: Lanes, targets: Tensor) -> tuple[float, int]:
+        """The mean cross-entropy of the last result, and the examples whose largest logit is the target's."""
+        logits = self(x)
+        outcome, _ = torch.ops.normlab.cross_entropy.default(logits.data, logits.count, targets)
+        loss, correct = outcome.tolist()
+        return loss, int(correct)
+
+    @torch.no_grad()
+    def moments(self, x: Lanes) -> list[tuple[Tensor, Tensor]]:
+        """Mean and biased variance (C,) of the batch at the norm of every stage, empty where it takes none of the
+        batch's. No running statistics move, and no dropout is at work.
+        """
+        links, numbers, factors = self._program
+        saved = torch.ops.normlab.chain.default(x.data, x.count, _contiguous(self._flat), numbers, factors)
+        return [(saved[at + 2], saved[at + 3]) for at in range(0, SAVED * len(links), SAVED)]
+
     def _given(self, masks: Mapping[int, Tensor]) -> list[Tensor | None]:
         if not masks:
             return self._flat
@@ -136,7 +153,7 @@ def stage(
 def _run(x: Tensor, count: int, program: Program, flat: Sequence[Tensor | None]) -> tuple[list[Tensor], list[Tensor]]:
     """What the native ops are given, and what they save, outside of autograd."""
     links, numbers, factors = program
-    given = [_NONE if each is None else each.contiguous() for each in flat]  # a weight may be channels-last
+    given = _contiguous(flat)
     saved = torch.ops.normlab.chain.default(x, count, given, numbers, factors)
     if any(link.tracking != "none" for link in links):
         torch.ops.normlab.track.default(x, count, given, saved, numbers, factors)
@@ -144,6 +161,11 @@ def _run(x: Tensor, count: int, program: Program, flat: Sequence[Tensor | None])
             kept = [given[at * _SIZE + place] for at in range(len(links)) for place in _KEPT]
             torch.autograd.graph.increment_version([each for each in kept if each is not _NONE])
     return given, saved
+
+
+def _contiguous(flat: Sequence[Tensor | None]) -> list[Tensor]:
+    """As the native ops take them: a weight may be channels-last."""
+    return [_NONE if each is None else each.contiguous() for each in flat]
 
 
 class _Chain(Function):

@@ -16,10 +16,13 @@ Forward = Callable[[nn.Module, Any], object]
 
 def feed(model: nn.Module, batch: Any) -> object:
     """`model(x)` for x, for (x, y) and longer, and `model(**batch)` for a mapping, on the model's device."""
-    if isinstance(batch, tuple | list):
-        batch = batch[0]
-    batch = _moved(batch, device_of(model))
-    return model(**batch) if isinstance(batch, Mapping) else model(batch)
+    given = _moved(input_of(batch), device_of(model))
+    return model(**given) if isinstance(given, Mapping) else model(given)
+
+
+def input_of(batch: Any) -> Any:
+    """What of a batch a model takes: all of it, or the x of (x, y) and longer."""
+    return batch[0] if isinstance(batch, tuple | list) else batch
 
 
 def from_the_start(batches: Batches) -> Callable[[], Iterable[Any]]:

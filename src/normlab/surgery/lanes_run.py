@@ -55,6 +55,8 @@ class ReadyRun(NamedTuple):
     chain: Chain
     drawing: dict[int, Callable[[], Lanes]]
     """The dropouts at work, by the number of their stage."""
+    norms: dict[int, tuple[BatchNorm, int]]
+    """Those that take the batch's statistics, by the number of their stage, each with its positions in a channel."""
 
     def masks(self) -> dict[int, Tensor]:
         """What the dropouts draw; asked once nothing can fail any more."""
@@ -92,7 +94,12 @@ class Run:
             for number, (piece, each) in enumerate(zip(self._pieces, prepared, strict=True))
             if piece.stage is not None and each.ready is not None and piece.stage.drops
         }
-        return ReadyRun(chain, drawing)
+        norms = {
+            number: (ready.norm, ready.positions)
+            for number, (_, _, ready, _) in enumerate(prepared)
+            if ready is not None and ready.norm is not None
+        }
+        return ReadyRun(chain, drawing, norms)
 
     def _prepare(self, shape: Shape, like: Tensor, residuals: Sequence[Lanes | None]) -> list[Prepared] | None:
         if None in residuals:

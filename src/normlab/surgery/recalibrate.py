@@ -6,7 +6,7 @@ the whole population under the final weights do not.
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from normlab.errors import NormlabError
 from normlab.norms.channels import moments
 from normlab.surgery.changes import Changes
-from normlab.surgery.feed import Batches, Forward, feed, from_the_start, unwrapped
+from normlab.surgery.feed import Batches, Forward, feed, from_the_start, input_of, unwrapped
 from normlab.surgery.find import BatchNorm, batch_norms, keeps_its_own
+from normlab.surgery.lanes_moments import moments_in_lanes
 from normlab.surgery.modes import evaluating
 
 Passes = Callable[[], Iterator[Callable[[], object]]]
@@ -102,7 +103,8 @@ def recalibrate(model: nn.Module, batches: Batches, *, at_once: bool = False, fo
                     changes.left[path] = "is frozen: in evaluation mode while the model is in train mode"
                 else:
                     measured[path] = norm
-            for path, population in (_at_once if at_once else _layer_by_layer)(measured, passes):
+            found = _at_once(measured, inner, begin, forward) if at_once else _layer_by_layer(measured, passes)
+            for path, population in found:
                 _set(changes, path, measured[path], population)
                 reached.add(path)
     except BaseException:
@@ -130,7 +132,7 @@ def _uses(norms: dict[str, BatchNorm], passes: Passes) -> dict[str, int]:
     def count(path: str) -> Callable[..., None]:
         return lambda *_: uses.update({path: uses.get(path, 0) + 1})
 
-    with _hooked({norm: count(path) for path, norm in norms.items()}):
+    with torch.random.fork_rng(devices=[]), _hooked({norm: count(path) for path, norm in norms.items()}):
         run = next(passes(), None)
         if run is None:
             raise _no_batch()
@@ -153,7 +155,7 @@ def _measure(norm: BatchNorm, uses: int, passes: Passes) -> _Population:
         if seen == uses:
             raise _Enough
 
-    with _hooked({norm: collect}):
+    with torch.random.fork_rng(devices=[]), _hooked({norm: collect}):
         for run in passes():
             seen = 0
             with contextlib.suppress(_Enough):
@@ -161,44 +163,51 @@ def _measure(norm: BatchNorm, uses: int, passes: Passes) -> _Population:
     return population
 
 
-def _at_once(norms: dict[str, BatchNorm], passes: Passes) -> Iterator[tuple[str, _Population]]:
+def _at_once(
+    norms: dict[str, BatchNorm], model: nn.Module, begin: Callable[[], Iterable[Any]], forward: Forward
+) -> Iterator[tuple[str, _Population]]:
     """Each norm that a batch reaches, with its inputs, after one pass of all; meanwhile its statistics are those of
     the batch.
     """
     if not norms:
         return
+    paths = {norm: path for path, norm in norms.items()}
     populations: dict[str, _Population] = {}
-    kept = {path: _statistics(norm) for path, norm in norms.items()}
+    kept = {norm: _statistics(norm) for norm in paths}
 
-    def collect(path: str) -> Callable[..., None]:
-        def hook(norm: BatchNorm, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
-            count, mean, squares = _moments(arguments, keywords)
-            populations.setdefault(path, _Population()).add(count, mean, squares)
-            _write(norm, mean, squares / count.clamp(min=1))
+    def add(norm: BatchNorm, count: Tensor, mean: Tensor, squares: Tensor) -> None:
+        populations.setdefault(paths[norm], _Population()).add(count, mean, squares)
 
-        return hook
+    def collect(norm: BatchNorm, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+        count, mean, squares = _moments(arguments, keywords)
+        add(norm, count, mean, squares)
+        _write(norm, mean, squares / count.clamp(min=1))
 
+    batch = None
     try:
-        with _hooked({norm: collect(path) for path, norm in norms.items()}):
-            empty = True
-            for run in passes():
-                run()
-                empty = False
+        with torch.random.fork_rng(devices=[]):
+            for batch in begin():
+                in_lanes = moments_in_lanes(model, paths, input_of(batch)) if forward is feed else None
+                if in_lanes is None:
+                    with _hooked(dict.fromkeys(paths, collect)):
+                        forward(model, batch)
+                else:
+                    for each in in_lanes:
+                        add(*each)
     finally:
-        for path, norm in norms.items():
-            _write(norm, *kept[path])
-    if empty:
+        for norm, statistics in kept.items():
+            _write(norm, *statistics)
+    if batch is None:
         raise _no_batch()
     yield from populations.items()
 
 
 @contextlib.contextmanager
 def _hooked(hooks: dict[BatchNorm, Callable[..., None]]) -> Iterator[None]:
-    """With a hook in front of some norms, and torch's generator borrowed."""
+    """With a hook in front of some norms."""
     handles = [norm.register_forward_pre_hook(hook, with_kwargs=True) for norm, hook in hooks.items()]
     try:
-        with torch.random.fork_rng(devices=[]):
-            yield
+        yield
     finally:
         for handle in handles:
             handle.remove()

@@ -9,14 +9,16 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from normlab.data import Dataset, Examples, Loaded
+from normlab.kernels import Lanes, unpack
 from normlab.store import Epoch, Precise, Recipe
-from normlab.surgery import evaluating, recalibrate
+from normlab.surgery import evaluating, lanes_step, recalibrate
 from normlab.surgery.find import batch_norms
 from normlab.train.prepare import logits_of
 
-BATCH = 250
-"""Examples of a forward pass; at 1000 the allocator gives memory back between passes and takes it anew, which
-doubles the time."""
+BATCH = 256
+"""Examples of a forward pass, a whole number of vectors; at 1000 the allocator gives memory back between passes and
+takes it anew, which doubles the time.
+"""
 AT_ONCE_FROM = 16
 """Batch norms from which on statistics are recomputed in one pass: layer by layer each costs a pass of its own."""
 SAMPLE = 2_000
@@ -28,9 +30,11 @@ Split = Examples | Loaded
 
 
 class Feed(Protocol):
-    """Batches (x, y) of a split, as the model takes them: of `size` examples, or as a loader has them."""
+    """Batches (x, y) of a split, of `size` examples or as a loader has them: as the model takes them, or in lanes."""
 
-    def __call__(self, split: Split, size: int = BATCH, /) -> Iterator[tuple[Tensor, Tensor]]: ...
+    def __call__(
+        self, split: Split, size: int = BATCH, /, *, in_lanes: bool = False
+    ) -> Iterator[tuple[Tensor | Lanes, Tensor]]: ...
 
 
 def evaluate(model: nn.Module, recipe: Recipe, split: Split | None, feed: Feed) -> tuple[float, float] | None:
@@ -40,12 +44,19 @@ def evaluate(model: nn.Module, recipe: Recipe, split: Split | None, feed: Feed) 
     loss, correct, count = 0.0, 0, 0
     # No inference mode: what a model keeps from one pass to the next must serve in training too.
     with torch.no_grad(), evaluating(model):
-        for x, y in feed(split):
-            logits = logits_of(model, x, recipe)
-            loss += cross_entropy(logits, y, reduction="sum").item()
-            correct += int((logits.argmax(1) == y).sum())
+        step = lanes_step(model) if recipe.lanes else None
+        for x, y in feed(split, in_lanes=step is not None):
+            judged = step.judge(x, y) if step is not None and isinstance(x, Lanes) else None
+            mean, right = judged or _judge(model, unpack(x) if isinstance(x, Lanes) else x, y, recipe)
+            loss += mean * len(y)
+            correct += right
             count += len(y)
     return loss / count, correct / count
+
+
+def _judge(model: nn.Module, x: Tensor, y: Tensor, recipe: Recipe) -> tuple[float, int]:
+    logits = logits_of(model, x, recipe)
+    return cross_entropy(logits, y).item(), int((logits.argmax(1) == y).sum())
 
 
 def evaluate_precisely(model: nn.Module, recipe: Recipe, dataset: Dataset, feed: Feed, last: Epoch) -> Precise:

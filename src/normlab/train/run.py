@@ -223,15 +223,23 @@ class _Run:
             batches = split.batches(self.recipe.batch_size, order, start=start)
         return map(self._placed, batches)
 
-    def _feed(self, split: Examples | Loaded, size: int = BATCH, /) -> Iterator[tuple[Tensor, Tensor]]:
+    def _feed(
+        self, split: Examples | Loaded, size: int = BATCH, /, *, in_lanes: bool = False
+    ) -> Iterator[tuple[Tensor | Lanes, Tensor]]:
         """A split for evaluation, in order; a loader that shuffles, or a model that draws, draws the same always."""
         seed = self.recipe.seed
         models.seed_everything_else(torch.device(self.recipe.device), seed, "evaluation")
-        order = models.key(seed, "order")
-        for batch in split.batches(seed=order) if isinstance(split, Loaded) else split.batches(size):
+        batches: Iterator[tuple[Tensor | Lanes, Tensor]]
+        if isinstance(split, Loaded):
+            batches = map(self._placed, split.batches(seed=models.key(seed, "order")))
+        elif in_lanes and native(split.x):
+            batches = split.in_lanes(size)
+        else:
+            batches = map(self._placed, split.batches(size))
+        for batch in batches:
             if self.stop():
                 raise Stopped
-            yield self._placed(batch)
+            yield batch
 
     def _placed(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         x, y = batch
