@@ -8,7 +8,7 @@ import dataclasses
 from torch import Tensor, nn
 
 from normlab.measure.probe import Look
-from normlab.measure.reading import Reading, copy_of, in_float64
+from normlab.measure.reading import Reading, at_least, copy_of, in_float64
 from normlab.surgery.flow import fed_by
 
 
@@ -19,10 +19,18 @@ class bias_gradient(Reading):
     - `bias`: the largest absolute gradient of a bias; 0 in exact arithmetic.
     - `relative`: the same over the largest of a weight of these layers.
     - `biases`: how many biases, each a number, were looked at. Where there are none all three are 0.
+
+    Of the loss of the first `examples` of the batch, under their own statistics.
     """
 
+    examples: int = 256
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(2, self.examples, "examples")
+
     def __call__(self, look: Look) -> dict[str, float]:
-        model, x, y = in_float64(copy_of(look.model), look.x, look.y)
+        model, x, y = in_float64(copy_of(look.model), look.x[: self.examples], look.y[: self.examples])
         model.train()
         layers = [model.get_submodule(path) for path in fed_by(model)[0].values()]
         look.loss(model(x), y).backward()

@@ -24,7 +24,7 @@ STUDY = Study(
     recipe=RECIPE.replace(
         lr=0.3,
         model_options={"activation": "relu", "dropout": 1 - KEPT},
-        probes=(to_plain(variance_ratio(every=0)),),
+        probes=(to_plain(variance_ratio(every=0, draws=2)),),
     ),
     arms={
         "norm, activation, dropout": Arm(),
