@@ -40,7 +40,7 @@ STUDY = Study(
         "contradicted": "No: only {effect} decades more ({low} to {high}, n = {n}).",
         "inconclusive": "Not decided: {effect} decades more ({low} to {high}, n = {n}).",
     },
-    sizes=sizes(),
+    sizes=sizes({"train_examples": 10_000}),
     figures=(draw.points("accuracy"), draw.points("decades", (f"BN, {MIDDLE}", f"none, {MIDDLE}"))),
     caveats=("One learning rate for all; biases keep torch's initialization.",),
 )

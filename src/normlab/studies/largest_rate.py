@@ -28,7 +28,7 @@ STUDY = Study(
         "inconclusive": "Not decided for every net: {rule}; found {effect} ({low} to {high}, n = {n}).",
     },
     plan=bisection(start=1.0),
-    sizes=sizes(),
+    sizes=sizes({"train_examples": 10_000}),
     figures=(draw.points("largest rate"), draw.effects("largest rate", 3.0), draw.rates()),
     caveats=(
         "Usable means at half the best accuracy after the run, not merely finite.",

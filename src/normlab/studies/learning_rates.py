@@ -22,7 +22,7 @@ STUDY = Study(
         "inconclusive": "Not decided: {rule}; found {effect} ({low} to {high}, n = {n}).",
     },
     plan=every_rate(half_decades(-3, 2)),
-    sizes=sizes(),
+    sizes=sizes({"train_examples": 10_000}),
     figures=(draw.rates(), draw.points("largest rate"), draw.points("best accuracy")),
     caveats=(
         "With ReLU: sigmoid LeNet without batch norm does not leave chance in runs this short, at any rate.",

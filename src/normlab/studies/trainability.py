@@ -25,7 +25,7 @@ STUDY = Study(
     claim="Over a dozen nets 2 / (largest Hessian eigenvalue) ranks the largest usable rates (rho above 0.5).",
     source="Cohen et al. 2021, arXiv 2103.00065, section 2; LeCun et al. 1993",
     thread=(13,),
-    recipe=RECIPE.replace(probes=(to_plain(curvature(every=0)),)),
+    recipe=RECIPE.replace(probes=(to_plain(curvature(every=0, examples=128)),)),
     arms={
         f"{net}, {norm}": Arm(*surgeries, model=model, model_options=options)
         for net, (model, options) in NETS.items()
@@ -39,7 +39,7 @@ STUDY = Study(
         "inconclusive": "Not decided: over n = {n} nets the rank correlation is {effect} ({low} to {high}).",
     },
     plan=bisection(start=1.0),
-    sizes=sizes(seeds=(2, 3, 5)),
+    sizes=sizes({"train_examples": 10_000}, seeds=(2, 3, 5)),
     figures=(draw.against("largest rate", "2/lambda", "Largest usable rate against 2 / curvature at the start"),),
-    caveats=("The curvature of 256 examples; it moves within the first steps.",),
+    caveats=("The curvature of 128 examples; it moves within the first steps.",),
 )
