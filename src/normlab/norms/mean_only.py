@@ -67,6 +67,7 @@ class _MeanOnly(_BatchNorm):
     """As BatchNorm; `eps` has no effect."""
 
     kind: ClassVar = "mean-only"
+    exchangeable: ClassVar = True
 
     def _by_batch(self, input: Tensor, mask: Tensor | None) -> Tensor:
         y, batch = _by_batch(input, self.weight, self.bias, mask)

@@ -40,12 +40,12 @@ def newton_schulz(cov: Matrices, iterations: int = 5) -> Matrices:
     """
     if iterations < 0:
         raise NormlabError("iterations >= 0", iterations)
-    identity = torch.eye(cov.shape[-1], dtype=cov.dtype, device=cov.device)
+    identity = torch.eye(cov.shape[-1], dtype=cov.dtype, device=cov.device).expand_as(cov)
     trace = cov.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None]
-    y, z = cov / trace, identity.expand_as(cov)
+    y, z = cov / trace, identity
     for _ in range(iterations):
-        h = 1.5 * identity - 0.5 * (z @ y)
-        y, z = y @ h, h @ z
+        h = torch.baddbmm(identity, z, y, beta=1.5, alpha=-0.5)
+        y, z = y.bmm(h), h.bmm(z)
     if cov.device.type == "cpu" and not torch.compiler.is_compiling() and not transformed():
         # The eigenvalues of z y go from those of A up to 1, hence no element of it ever exceeds 1.
         reached = (z.detach() @ y.detach()).abs().amax().item() if cov.numel() else 0.0

@@ -87,6 +87,7 @@ class _PIT(Tracked):
     """Arguments and buffers as of torch.nn.BatchNorm."""
 
     kind: ClassVar = "uniform"
+    exchangeable: ClassVar = True
 
     def _new_statistics(self) -> dict[str, Tensor]:
         return {"running_mean": torch.zeros(self.num_features), "running_var": torch.ones(self.num_features)}

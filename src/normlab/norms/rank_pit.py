@@ -138,6 +138,7 @@ class _RankPIT(Tracked):
     """Arguments as of torch.nn.BatchNorm, with `quantiles`, the length K of the table that evaluation uses."""
 
     kind: ClassVar = "rank"
+    exchangeable: ClassVar = True
 
     def __init__(self, *args: Any, quantiles: int = 128, **kwargs: Any) -> None:
         if quantiles < 1:

@@ -122,6 +122,7 @@ class _Renorm(_BatchNorm):
     """
 
     kind: ClassVar = "renorm"
+    exchangeable: ClassVar = True
 
     def __init__(
         self,

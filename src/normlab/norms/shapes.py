@@ -41,6 +41,8 @@ class Shaped:
     sibling: ClassVar[str]
     """What to use for other shapes."""
     num_features: int
+    exchangeable: ClassVar[bool] = False
+    """Whether y is the same, value by value, however a channel's values are spread over examples and positions."""
 
     def _check_input_dim(self, input: Tensor) -> None:
         if input.dim() in self.layouts and input.shape[1] == self.num_features and input.is_floating_point():

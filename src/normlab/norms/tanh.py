@@ -43,6 +43,7 @@ class _DynamicTanh(StatelessNorm):
     """See `functional.dynamic_tanh`; alpha (1,) starts at the given number, weight and bias are (C,)."""
 
     kind: ClassVar = "tanh"
+    exchangeable: ClassVar = True
 
     def __init__(
         self,

@@ -69,6 +69,7 @@ class _VarianceOnly(_BatchNorm):
     """As BatchNorm."""
 
     kind: ClassVar = "variance-only"
+    exchangeable: ClassVar = True
     absorbs_bias: ClassVar = False
 
     def _by_batch(self, input: Tensor, mask: Tensor | None) -> Tensor:

@@ -36,6 +36,7 @@ Source: Huang, Yang, Lang, Deng 2018, arXiv 1804.08450; Kessy, Lewin, Strimmer 2
 
 from abc import abstractmethod
 from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -208,6 +209,8 @@ class Whitening(Tracked):
         shrinkage: in [0, 1]; see `functional.whiten`.
 
     """
+
+    exchangeable: ClassVar = True
 
     def __init__(
         self,

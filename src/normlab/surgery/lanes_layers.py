@@ -9,6 +9,7 @@ from torch import nn
 
 from normlab.kernels import Lanes, Pool
 from normlab.kernels.settings import Activation
+from normlab.norms.shapes import Shaped
 from normlab.surgery import lanes_norm
 from normlab.surgery.lanes_functions import Add, Concatenate, Mean, Rows
 
@@ -156,10 +157,32 @@ def _concatenate(_: Concatenate, *parts: Lanes) -> Lanes | None:
     return Lanes(torch.cat([each.data for each in parts], 1), parts[0].count) if alike else None
 
 
-LANEWISE: dict[type, Callable[..., Lanes | None]] = {
+def _normed(layer: Shaped, x: Lanes) -> Lanes | None:
+    """By the layer itself, to which a vector of examples is so many positions more of one example."""
+    whole = x.count % x.data.shape[-1] == 0  # else the last block has lanes that are nobody's
+    if not whole or len(x.shape) not in layer.layouts or x.shape[1] != layer.num_features:
+        return None
+    assert isinstance(layer, nn.Module)
+    given = x.data.flatten(-2) if x.data.dim() == 5 else x.data
+    return Lanes(layer(given).view(x.data.shape), x.count)
+
+
+_LANEWISE: dict[type, Callable[..., Lanes | None]] = {
     nn.Flatten: _flatten,
     Rows: _rows,
     Mean: _mean,
     Concatenate: _concatenate,
 }
-"""What moves numbers about does so in lanes as it does in plain tensors; None where it cannot."""
+
+
+def lanewise(layer: nn.Module) -> Callable[..., Lanes | None] | None:
+    """Does, by itself, in lanes what the layer does in plain tensors, or gives None where it cannot."""
+    if moves_numbers(layer):
+        return _LANEWISE[type(layer)]
+    ours = type(layer).__module__.startswith("normlab.norms.")  # what a subclass does, only its forward knows
+    return _normed if ours and isinstance(layer, Shaped) and layer.exchangeable else None
+
+
+def moves_numbers(layer: nn.Module) -> bool:
+    """Whether it only moves numbers about."""
+    return type(layer) in _LANEWISE

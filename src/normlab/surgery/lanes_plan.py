@@ -73,12 +73,16 @@ class Plan:
         in_lanes: set[int] = set()
         for step in self.steps:
             operations = [self._flow.operations[each] for each in step.members]
+            name, run = operations[0].name, step.run
             follows = not in_lanes.isdisjoint(step.inputs)
-            if isinstance(step.run, Stage) and (follows or step.run.head is not None):
-                name, layers = operations[0].name, ", ".join(describe(each.module) for each in operations)
+            if isinstance(run, Stage) and (follows or run.head is not None):
+                layers = ", ".join(describe(each.module) for each in operations)
                 done[name] = f"{done[name]}; {layers} in lanes" if name in done else f"{layers} in lanes"
-            elif not (isinstance(step.run, Single) and step.run.moves_numbers):
-                why = "as what feeds it" if isinstance(step.run, Stage) else "it has no place in a stage"
+            elif isinstance(run, Single) and run.takes_lanes and follows and not run.moves_numbers:
+                done[name] = f"{type(operations[0].module).__name__} by torch, on lanes"
+            elif not (isinstance(run, Single) and run.moves_numbers):
+                placed = isinstance(run, Stage) or run.takes_lanes
+                why = "as what feeds it" if placed else "it has no place in a stage"
                 left |= {
                     each.name: f"torch runs {str(each.module).splitlines()[0]}, {why}"
                     for each in operations
@@ -227,7 +231,8 @@ class Plan:
     def _step(self, first: int, places: dict[str, int]) -> Step:
         operations, inputs = self._flow.operations, self._inputs[first]
         if not places:
-            return Step(Single(operations[first].module), inputs, (first,))
+            module = operations[first].module
+            return Step(Single(module, _in_the_way(module)), inputs, (first,))
         members = sorted(places.values(), key=[places.get(place) for place in _ORDER].index)
         if "add" in places and places["add"] != first:
             before = members[members.index(places["add"]) - 1]

@@ -9,7 +9,7 @@ from normlab.kernels import Lanes, Settings, pack, serves, stage, unpack
 from normlab.surgery import lanes_norm
 from normlab.surgery.find import BatchNorm
 from normlab.surgery.lanes_functions import Add, Concatenate
-from normlab.surgery.lanes_layers import LANEWISE, Pair, activation, conv_padding, pair, pooling
+from normlab.surgery.lanes_layers import Pair, activation, conv_padding, lanewise, moves_numbers, pair, pooling
 
 Shape = tuple[int, ...]
 
@@ -53,14 +53,17 @@ class Value:
 
 
 class Single:
-    """One module by itself: one that only moves numbers about, in lanes if its input is; any other in torch."""
+    """One module by itself: one that takes lanes as they are, in lanes if its input is; any other in torch."""
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, hooked: bool) -> None:
+        """`hooked`: somebody wants to see it called, on plain tensors."""
         self._module = module
-        self._in_lanes = LANEWISE.get(type(module))
-        self.moves_numbers = self._in_lanes is not None
-        self.flattens = type(module) is nn.Flatten and (module.start_dim, module.end_dim) == (1, -1)
-        self.concatenates = type(module) is Concatenate
+        self._in_lanes = None if hooked else lanewise(module)
+        self.takes_lanes = self._in_lanes is not None
+        self.moves_numbers = self.takes_lanes and moves_numbers(module)
+        flat = isinstance(module, nn.Flatten) and (module.start_dim, module.end_dim) == (1, -1)
+        self.flattens = self.takes_lanes and flat
+        self.concatenates = self.takes_lanes and isinstance(module, Concatenate)
 
     def __call__(self, *inputs: Value) -> Value:
         """From the values it takes to the one it gives."""
