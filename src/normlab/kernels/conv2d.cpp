@@ -345,9 +345,7 @@ Gradients conv2d_backward(const Gradient& gradient, const Tensor& x, const Tenso
         }
       }
       for (int64_t output = 0; output < outputs; ++output) {
-        vec sum{};
-        for (int64_t i = 0; i < out.plane(); ++i) sum += of_block[output * out.plane() + i];
-        sums[outputs * taps + output] += lane_sum(sum);
+        sums[outputs * taps + output] += lane_sum(total(of_block + output * out.plane(), out.plane()));
       }
     }
   });

@@ -196,16 +196,6 @@ Statistics::Statistics(int64_t blocks, int64_t channels, int64_t count, int64_t 
 
 namespace {
 
-vec total(const vec* x, int64_t count) {
-  vec sum[4] = {};
-  int64_t i = 0;
-  for (; i + 4 <= count; i += 4) {
-    UNROLL for (int k = 0; k < 4; ++k) sum[k] += x[i + k];
-  }
-  for (; i < count; ++i) sum[0] += x[i];
-  return (sum[0] + sum[1]) + (sum[2] + sum[3]);
-}
-
 // Of the deviations from a middle.
 struct Moments {
   vec sum, square;

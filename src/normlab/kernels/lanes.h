@@ -278,6 +278,17 @@ inline vec lane_sums(vec* rows) {
   return rows[0];
 }
 
+// Of `count` vectors; four sums at once, since each addition waits for the one before it.
+inline vec total(const vec* x, int64_t count) {
+  vec sum[4] = {};
+  int64_t i = 0;
+  for (; i + 4 <= count; i += 4) {
+    UNROLL for (int k = 0; k < 4; ++k) sum[k] += x[i + k];
+  }
+  for (; i < count; ++i) sum[0] += x[i];
+  return (sum[0] + sum[1]) + (sum[2] + sum[3]);
+}
+
 // Memory of one thread that outlives the call, so that no step maps pages anew. NUMBER tells scratches apart.
 template <int NUMBER>
 inline vec* scratch(int64_t vectors) {
