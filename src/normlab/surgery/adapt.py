@@ -6,7 +6,6 @@ stored statistics are those of other data. N of the training's against n example
     mean = N / (N + n) running_mean + n / (N + n) batch mean,    var likewise
 """
 
-import dataclasses
 import math
 
 import torch
@@ -18,10 +17,11 @@ from normlab.norms.shapes import as_one_call
 from normlab.norms.standardize import normalize_by
 from normlab.surgery.changes import Changes
 from normlab.surgery.find import FROZEN, PLAIN, SYNCHRONIZED, BatchNorm, batch_norms
+from normlab.surgery.options import with_options
 from normlab.surgery.overlay import beneath, lay_over
 
 
-@dataclasses.dataclass(frozen=True)
+@with_options
 class adapt:
     """Let every batch norm, torch's and ours, evaluate by the statistics of the batch at hand.
 

@@ -1,20 +1,22 @@
 """adjust: other settings (eps, momentum ...) for some of a model's layers."""
 
-import dataclasses
 import functools
 from typing import Any
 
 from torch import nn
 
 from normlab.errors import NormlabError
+from normlab.norms.running import check_settings
 from normlab.surgery.changes import Changes
+from normlab.surgery.options import with_options
 
 
-@dataclasses.dataclass(frozen=True)
+@with_options
 class adjust:
     """Set attributes of the layers at `paths` that they have already: adjust(("bn1",), {"momentum": 0.1}).
 
-    Raises NormlabError on a path or an attribute that the model does not have. The model is then as before.
+    Raises NormlabError on a path or an attribute that the model does not have, an eps below 0 and a momentum outside
+    [0, 1]. The model is then as before.
     """
 
     paths: tuple[str, ...]
@@ -22,6 +24,7 @@ class adjust:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "paths", tuple(self.paths))  # from JSON it comes as a list
+        check_settings(self.settings.get("eps", 0.0), self.settings.get("momentum"))
 
     def __call__(self, model: nn.Module) -> Changes:
         modules = dict(model.named_modules())

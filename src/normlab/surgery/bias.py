@@ -3,7 +3,6 @@
 Ioffe & Szegedy 2015, arXiv 1502.03167, section 3.2: "the bias b can be ignored".
 """
 
-import dataclasses
 import functools
 from collections.abc import Callable
 
@@ -14,9 +13,10 @@ from normlab.surgery.changes import Changes
 from normlab.surgery.find import BatchNorm, batch_norms
 from normlab.surgery.flow import fed_by
 from normlab.surgery.hooks import hooked_between
+from normlab.surgery.options import with_options
 
 
-@dataclasses.dataclass(frozen=True)
+@with_options
 class remove_bias:
     """Remove the bias of every conv and linear layer that a batch norm follows directly; exact.
 
@@ -36,7 +36,7 @@ class remove_bias:
         return changes
 
 
-@dataclasses.dataclass(frozen=True)
+@with_options
 class add_bias:
     """Give every conv and linear layer that a batch norm follows directly a bias of zeros, if it has none; exact."""
 

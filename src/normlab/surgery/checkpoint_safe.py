@@ -4,17 +4,16 @@
 backward: a batch norm in it then counts every batch twice (pytorch#96136).
 """
 
-import dataclasses
-
 import torch
 from torch import Tensor, nn
 
 from normlab.surgery.changes import Changes
 from normlab.surgery.find import is_shapeless, keeps_statistics
+from normlab.surgery.options import with_options
 from normlab.surgery.overlay import lay_over
 
 
-@dataclasses.dataclass(frozen=True)
+@with_options
 class checkpoint_safe:
     """Let every norm that keeps running statistics, torch's, ours and what is derived from them, move its buffers in
     no forward that a backward runs: in both kinds of `torch.utils.checkpoint`, reentrant or not, and in whatever

@@ -1,6 +1,5 @@
 """dropout: set its probability everywhere, or put it where there is none."""
 
-import dataclasses
 import functools
 
 from torch import nn
@@ -9,10 +8,11 @@ from normlab.errors import NormlabError
 from normlab.surgery.changes import Changes
 from normlab.surgery.find import parents, put
 from normlab.surgery.flow import links
+from normlab.surgery.options import with_options
 from normlab.surgery.reorder import KINDS
 
 
-@dataclasses.dataclass(frozen=True)
+@with_options
 class dropout:
     """Give every dropout layer the probability `p`; in a model without any, put one behind every activation that
     a linear layer (or its norm) feeds, where LeNet and AlexNet have theirs (Srivastava et al. 2014).

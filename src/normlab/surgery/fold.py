@@ -1,6 +1,5 @@
 """fold: what a batch norm does in evaluation, done by the layer before it or behind it."""
 
-import dataclasses
 import functools
 from collections.abc import Mapping
 
@@ -13,12 +12,13 @@ from normlab.surgery.find import BatchNorm, batch_norms, parents, put
 from normlab.surgery.flow import Link, links
 from normlab.surgery.foldable import depends, differs, escapes
 from normlab.surgery.modes import evaluating
+from normlab.surgery.options import with_options
 
 _IDLE = {nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout}
 """What gives back in evaluation what it gets."""
 
 
-@dataclasses.dataclass(frozen=True)
+@with_options
 class fold:
     """Let the conv or linear layer that feeds a batch norm do its work too, or else the one that it feeds; the norm
     gives way to the identity. Exact, up to rounding, for what the model computes in evaluation mode.

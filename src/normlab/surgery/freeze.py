@@ -1,6 +1,5 @@
 """freeze: gamma, beta, the moving averages, or the use of batch statistics: each on its own."""
 
-import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -12,12 +11,13 @@ from normlab.errors import choose
 from normlab.norms import frozen
 from normlab.surgery.changes import Changes
 from normlab.surgery.find import FROZEN, SELECTIONS, dimension, is_shapeless, keeps_statistics
+from normlab.surgery.options import with_options
 from normlab.surgery.overlay import lay_over
 
 _PLAIN: set[type[nn.Module]] = {getattr(room, f"BatchNorm{dim}d") for room in (nn, ours) for dim in ours.DIMENSIONS}
 
 
-@dataclasses.dataclass(frozen=True)
+@with_options
 class freeze:
     """Keep a part of every batch norm, or with `norms="all"` of every norm, as it is while the rest trains.
 

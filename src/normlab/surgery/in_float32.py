@@ -1,18 +1,17 @@
 """in_float32: norms that take half precision and give it, and compute in float32 between the two."""
 
-import dataclasses
-
 import torch
 from torch import Tensor, nn
 
 from normlab.errors import NormlabError
 from normlab.surgery.changes import Changes
+from normlab.surgery.options import with_options
 from normlab.surgery.overlay import lay_over
 
 HALVES = (torch.float16, torch.bfloat16)
 
 
-@dataclasses.dataclass(frozen=True)
+@with_options
 class in_float32:
     """Let the layers at `paths` compute in float32 where they are given half precision, and give it back.
 

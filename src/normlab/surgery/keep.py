@@ -1,6 +1,5 @@
 """keep: leave out all norms but some, the question of placement."""
 
-import dataclasses
 import functools
 
 from torch import nn
@@ -8,9 +7,10 @@ from torch import nn
 from normlab.errors import NormlabError
 from normlab.surgery.changes import Changes
 from normlab.surgery.find import batch_norms, parents, put
+from normlab.surgery.options import with_options
 
 
-@dataclasses.dataclass(frozen=True)
+@with_options
 class keep:
     """Replace every batch norm by the identity but those at `positions`, counted from 0 in order of registration,
     those whose path is in `paths`, and those of `stages`: the norms in order divided into `of` runs as equal as

@@ -1,6 +1,5 @@
 """reorder: exchange neighbours of two kinds: norm and activation, dropout and norm, dropout and activation."""
 
-import dataclasses
 import functools
 
 from torch import nn
@@ -9,6 +8,7 @@ from normlab.errors import choose
 from normlab.surgery.changes import Changes
 from normlab.surgery.find import BatchNorm, parents, put
 from normlab.surgery.flow import links
+from normlab.surgery.options import with_options
 
 KINDS: dict[str, tuple[type[nn.Module], ...]] = {
     "norm": (BatchNorm,),
@@ -17,7 +17,7 @@ KINDS: dict[str, tuple[type[nn.Module], ...]] = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
+@with_options
 class reorder:
     """Where a `first` feeds a `second`, and it alone, let the `second` come first: reorder("norm", "activation").
 

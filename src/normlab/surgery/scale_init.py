@@ -1,6 +1,5 @@
 """scale_init: initial weights of a given standard deviation, careful or careless."""
 
-import dataclasses
 import functools
 
 import torch
@@ -9,9 +8,10 @@ from torch import Tensor, nn
 from normlab.errors import NormlabError
 from normlab.surgery.changes import Changes
 from normlab.surgery.flow import Affine
+from normlab.surgery.options import with_options
 
 
-@dataclasses.dataclass(frozen=True)
+@with_options
 class scale_init:
     """Scale the weight of every conv and linear layer to the standard deviation `std`; biases stay.
 

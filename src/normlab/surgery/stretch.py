@@ -1,6 +1,5 @@
 """stretch: longer or shorter weights before batch norms, which is another learning rate for them alone."""
 
-import dataclasses
 import functools
 
 import torch
@@ -9,9 +8,10 @@ from torch import Tensor, nn
 from normlab.errors import NormlabError
 from normlab.surgery.changes import Changes
 from normlab.surgery.flow import fed_by
+from normlab.surgery.options import with_options
 
 
-@dataclasses.dataclass(frozen=True)
+@with_options
 class stretch:
     """Multiply the weight of every layer that a batch norm follows directly, and its bias, by `factor`.
 

@@ -15,6 +15,7 @@ from normlab.norms.group import groups_for
 from normlab.surgery.changes import Changes
 from normlab.surgery.find import BatchNorm, is_shapeless, parents, put
 from normlab.surgery.last_dimension import LastDimension
+from normlab.surgery.options import with_options
 from normlab.surgery.sources import Layout, layout_of, norms_named
 
 SETTINGS = ("eps", "momentum", "affine", "track_running_stats")
@@ -25,7 +26,7 @@ ROOTED = (
 """What divides by a root that eps is added under."""
 
 
-@dataclasses.dataclass(frozen=True)
+@with_options
 class swap:
     """Replace every `source` norm by `target`: swap("batch", "none"), swap("layer", "pkg.module:MyNorm").
 

@@ -1,15 +1,14 @@
 """synchronize: batch norms that share their statistics with every process of a training."""
 
-import dataclasses
-
 from torch import nn
 
 from normlab.surgery.changes import Changes
 from normlab.surgery.find import PLAIN, SYNCHRONIZED, batch_norms
+from normlab.surgery.options import with_options
 from normlab.surgery.swap import exchange
 
 
-@dataclasses.dataclass(frozen=True)
+@with_options
 class synchronize:
     """Replace every batch norm, torch's and ours, by our synchronized one, which takes over all that `swap` carries
     over. Torch's own synchronized one is replaced too, since it refuses CPUs.

@@ -1,6 +1,5 @@
 """unfreeze: the way back from `freeze`, and from what others do to freeze a norm."""
 
-import dataclasses
 import functools
 
 from torch import nn
@@ -11,10 +10,11 @@ from normlab.norms.running import check_settings
 from normlab.surgery.changes import Changes
 from normlab.surgery.find import FROZEN, SELECTIONS, dimension, keeps_statistics
 from normlab.surgery.freeze import PARAMETERS, PARTS, Evaluating
+from normlab.surgery.options import with_options
 from normlab.surgery.overlay import take_off
 
 
-@dataclasses.dataclass(frozen=True)
+@with_options
 class unfreeze:
     """Let a part of every batch norm, or with `norms="all"` of every norm, train again, whoever froze it.
 

@@ -1,7 +1,6 @@
 """unshare: running statistics of its own for every place at which a model holds the same norm."""
 
 import copy
-import dataclasses
 import functools
 
 from torch import nn
@@ -9,9 +8,10 @@ from torch import nn
 from normlab.errors import NormlabError
 from normlab.surgery.changes import Changes
 from normlab.surgery.find import keeps_statistics, parents, put
+from normlab.surgery.options import with_options
 
 
-@dataclasses.dataclass(frozen=True)
+@with_options
 class unshare:
     """Put a norm of its own at every place where a model holds one and the same norm: that at each of `paths`.
 
