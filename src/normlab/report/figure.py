@@ -28,6 +28,7 @@ content="default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inlin
 <style>
 body {{ margin: 1rem; font-family: system-ui, sans-serif; background: #fff; color: #222 }}
 #chart {{ width: 100%; overflow-x: auto }}
+#chart svg {{ max-width: 100%; height: auto }}
 </style>
 </head>
 <body>
