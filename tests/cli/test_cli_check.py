@@ -135,6 +135,11 @@ def test_weights_are_those_of_the_file(normlab, models):
     assert normlab(*check, "zero.safetensors").code == 0
     safetensors.torch.save_file(state | {"1.weight": torch.zeros(8)}, models / "blind.safetensors")
     assert normlab(*check, "blind.safetensors").code == 1
+    for prefix in ("module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."):
+        safetensors.torch.save_file(
+            {prefix + name: value for name, value in state.items()}, models / "wrapped.safetensors"
+        )
+        assert normlab(*check, "wrapped.safetensors").code == 0
 
 
 MISTAKES = [

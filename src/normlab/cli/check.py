@@ -26,6 +26,8 @@ WORDS = 100
 """Whole numbers are drawn below it: tokens that any vocabulary has."""
 BATCHES = 2
 """Of the data: one could be an exception."""
+WRAPPERS = ("_orig_mod.", "module.", "_orig_mod.")
+"""What `torch.compile` and DistributedDataParallel, either around the other, put before the names of a state."""
 SHOWN = 8
 """Findings of a rule that are printed: a network of fifty norms has them fifty times."""
 
@@ -50,7 +52,8 @@ def check(
     Args:
         model: your model as pkg.module:build, a callable that returns an nn.Module; or lenet, resnet8 ...
         model_options: options of that callable, as k=v.
-        weights: a safetensors file with the model's state.
+        weights: a safetensors file with the model's state; the prefixes of `torch.compile` and
+            DistributedDataParallel may be in it.
         batch: the shape of a batch of random numbers, as 32,3,224,224; with :int64 behind it, of small whole
             numbers. Several are the arguments of the model in their order.
         data: your data as pkg.module:callable, or fashion-mnist, digits, digits-8x8: two batches of its training set,
@@ -141,6 +144,7 @@ def _batch(shapes: tuple[str, ...]) -> "Batch":
 
 def _load_weights(model: "nn.Module", path: Path) -> None:
     import safetensors.torch
+    from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present as without
 
     if not path.is_file():
         raise NormlabError("--weights as a safetensors file", f"no file {path}")
@@ -149,6 +153,9 @@ def _load_weights(model: "nn.Module", path: Path) -> None:
     except Exception as error:  # what the reader raises on a damaged file is not documented
         do = "save it with safetensors.torch.save_file: nothing is unpickled here"
         raise NormlabError(f"{path} as a safetensors file", one_line(error), do) from error
+    for prefix in WRAPPERS:
+        if not any(name.startswith(prefix) for name in model.state_dict()):
+            without(state, prefix)
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
