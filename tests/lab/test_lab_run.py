@@ -18,7 +18,9 @@ import pytest
 from normlab import studies
 from normlab.lab import Arm
 from normlab.lab.ask import ask
+from normlab.lab.clock import work_or_time
 from normlab.lab.executor import local
+from normlab.lab.measures import accuracy, step_seconds
 from normlab.lab.rules import equivalent, superior
 from normlab.lab.run import Watcher, missing, run
 from normlab.lab.worker import work
@@ -106,6 +108,32 @@ def test_what_two_studies_want_runs_once_and_what_is_there_not_at_all():
     assert len(done) == len(set(done)) == 4
     assert results() == before
     assert plain(again[0]) == plain(verdicts[0])
+
+
+def test_a_step_is_timed_by_itself_once_all_trials_are_done(monkeypatch):
+    flying, seen = [], []
+
+    def watched(payload):
+        kind = "time" if "time" in json.loads(payload) else "trial"
+        flying.append(kind)
+        seen.append([*flying])
+        told = work_or_time(payload)
+        flying.remove(kind)
+        return told
+
+    monkeypatch.setattr("normlab.lab.run.work_or_time", watched)
+    timed = {"timed": True, "measures": (accuracy, step_seconds)}
+    asks = asked("first", **timed), asked("untimed", seeds=4), asked("second", seeds=3, **timed)
+    verdicts = run(asks, Runs(), lambda: ThreadPoolExecutor(3), 3)
+    assert [each for each in seen if "time" in each] == seen[-2:] == [["time"], ["time"]]
+    for verdict in verdicts:
+        assert ("step" in verdict.measures) == (verdict.study != "untimed")
+    steps = [verdict.measures["step"].values for verdict in verdicts if verdict.study != "untimed"]
+    assert all(seconds > 0 for values in steps for by_seed in values.values() for seconds in by_seed.values())
+    seen.clear()
+    again = run(asks, Runs(), lambda: pytest.fail("a worker is asked"), 3)
+    assert [*map(plain, again)] == [*map(plain, verdicts)]
+    assert not seen
 
 
 def test_more_seeds_run_what_is_missing():

@@ -8,6 +8,7 @@ from torch.nn.functional import cross_entropy
 
 from normlab.data import Loaded
 from normlab.lab.plan import Arms
+from normlab.lab.worker import work
 from normlab.store import Recipe
 
 ROUNDS = 15
@@ -17,19 +18,26 @@ STEPS = 20
 """Steps of a measurement."""
 
 
-def payload(arms: Arms) -> str:
-    """What `measure_steps` takes."""
-    return json.dumps({arm: recipe.model_dump_json() for arm, recipe in arms.items()})
+def timing(arms: Arms) -> str:
+    """The payload with which `work_or_time` times the steps of these arms."""
+    return json.dumps({"time": {arm: recipe.model_dump(mode="json") for arm, recipe in arms.items()}})
 
 
-def measure_steps(payload: str) -> str:
-    """Arm to seconds of a step, one number a round: {"arm": [0.01, ...]}, as JSON, from recipes as JSON.
+def work_or_time(payload: str) -> str:
+    """What a worker does: the trial of a recipe, as `work`, or the timing of several, as `measure_steps`."""
+    arms = json.loads(payload).get("time")
+    if arms is None:
+        return work(payload)
+    return json.dumps(measure_steps({arm: Recipe.model_validate(recipe) for arm, recipe in arms.items()}))
+
+
+def measure_steps(recipes: Arms) -> dict[str, list[float]]:
+    """Arm to seconds of a step, one number a round.
 
     In every round each arm takes its turn, so that what befalls the machine befalls all; the first round warms up.
     """
     from normlab.train.device import threads
 
-    recipes = {arm: Recipe.model_validate_json(text) for arm, text in json.loads(payload).items()}
     measured: dict[str, list[float]] = {arm: [] for arm in recipes}
     with threads(1):
         steps = {arm: _steps(recipe) for arm, recipe in recipes.items()}
@@ -41,7 +49,7 @@ def measure_steps(payload: str) -> str:
                     next(each)
                 if number:
                     measured[arm].append((time.perf_counter() - start) / STEPS)
-    return json.dumps(measured)
+    return measured
 
 
 def _steps(recipe: Recipe) -> Iterator[None]:

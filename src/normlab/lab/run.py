@@ -8,11 +8,11 @@ from concurrent.futures import Executor
 from normlab.errors import one_line
 from normlab.lab.ask import Ask
 from normlab.lab.cell import Found, Trial
-from normlab.lab.clock import measure_steps, payload
+from normlab.lab.clock import timing, work_or_time
 from normlab.lab.executor import Outcome, run_all
 from normlab.lab.judge import Clock
 from normlab.lab.verdict import verdict_of
-from normlab.lab.worker import outcome, work
+from normlab.lab.worker import outcome
 from normlab.store import Record, Runs, Verdict, trial_id
 from normlab.store.trial import machine, versions
 
@@ -106,17 +106,31 @@ def run(
         waiting.update({trial: wanted.key for trial, wanted in new.items()})
         watcher.wanted(new)
 
+    def time_next() -> None:
+        """The timed studies, one by one, as soon as no trial runs beside."""
+        while to_time and len(done) == len(known):
+            key = to_time[0].asked.key
+            kept = None if rerun else runs.clock(key)
+            if kept is None:
+                waiting[f"time {key}"] = timing(to_time[0].asked.arms)
+                return
+            conclude(to_time.pop(0), json.loads(kept))
+
     jobs = [_Job(asked, ids) for asked in asks]
     for job in jobs:
         advance(job)
-    for trial, told in run_all(waiting, work, open_executor, workers):
-        takers = [job for job in jobs if trial in job.lacks]
-        done[trial] = _keep(runs, trial, takers[0].lacks[trial], told)
-        watcher.finished(trial, done[trial])
-        for job in takers:
-            advance(job)
-    for job in to_time:
-        conclude(job, _clock(job, runs, open_executor, rerun))
+    time_next()
+    for key, told in run_all(waiting, work_or_time, open_executor, workers):
+        if key in known:
+            takers = [job for job in jobs if key in job.lacks]
+            done[key] = _keep(runs, key, takers[0].lacks[key], told)
+            watcher.finished(key, done[key])
+            for job in takers:
+                advance(job)
+        else:
+            job = to_time.pop(0)
+            conclude(job, _clock(job, runs, told))
+        time_next()
     return [verdicts[asked.key] for asked in asks]
 
 
@@ -127,17 +141,12 @@ def missing(asked: Ask, runs: Runs, *, rerun: bool = False) -> tuple[list[Trial]
     return [*job.lacks.values()], job.found
 
 
-def _clock(job: _Job, runs: Runs, open_executor: Callable[[], Executor], rerun: bool) -> Clock:
-    """The seconds of a step of each arm: from the store, or measured now that no trial runs beside; {} on failure."""
-    key = job.asked.key
-    kept = None if rerun else runs.clock(key)
-    if kept is None:
-        (_, told), *_ = run_all({key: payload(job.asked.arms)}, measure_steps, open_executor, 1)
-        if isinstance(told, Exception):
-            return {}
-        runs.keep_clock(key, told)
-        kept = told
-    clock: Clock = json.loads(kept)
+def _clock(job: _Job, runs: Runs, told: Outcome) -> Clock:
+    """The seconds of a step of each arm, kept in the store; {} where timing them failed."""
+    if isinstance(told, Exception):
+        return {}
+    runs.keep_clock(job.asked.key, told)
+    clock: Clock = json.loads(told)
     return clock
 
 
