@@ -9,13 +9,13 @@ from normlab.surgery.find import batch_norms
 STATISTICS = ("running", "recomputed", "batch")
 
 
-def evaluate_under(model: nn.Module, statistics: str, batches: Batches) -> None:
+def evaluate_under(model: nn.Module, statistics: str, batches: Batches, *, at_once: bool = False) -> None:
     """Put a model in evaluation mode: under its running statistics, under those recomputed over `batches`, which
-    replace them, or under those of the batch at hand, which move them.
+    replace them, or under those of the batch at hand, which move them. `at_once` is that of `recalibrate`.
     """
     model.eval()
     if statistics == "recomputed":
-        recalibrate(model, batches)
+        recalibrate(model, batches, at_once=at_once)
     elif statistics == "batch":
         for norm in batch_norms(model).values():
             norm.train()
