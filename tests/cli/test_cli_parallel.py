@@ -51,6 +51,31 @@ def last(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(max(folder.glob("epoch-*")))
 
 
+THREADS = """
+import os
+import torch
+from normlab.train.parallel import joined
+
+def threads():
+    return [open(f"/proc/self/task/{each}/comm").read().strip() for each in os.listdir("/proc/self/task")]
+
+with joined():
+    import torch.distributed.nn.functional  # as parts of torch do, some time
+    torch.distributed.broadcast(torch.zeros(2), 0)
+    assert any("gloo" in name for name in threads()), threads()
+assert not any("gloo" in name for name in threads()), threads()
+"""
+
+
+def test_no_thread_outlives_the_group(tmp_path):
+    """One that did would be killed by the end of the interpreter, and at times the process with it."""
+    script = tmp_path / "threads.py"
+    script.write_text(THREADS)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-10), ("float32", 1e-4)])
 def test_two_processes_give_the_parameters_of_one_and_one_record(torchrun, users, dtype, tolerance):
     process = torchrun(2, *UNEVEN, "--dtype", dtype, "--checkpoints", "two")
