@@ -39,9 +39,9 @@ def joined() -> Iterator[bool]:
     gpus = torch.cuda.device_count()
     if gpus:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % gpus)
-    # Imported later, as parts of torch do, its functions would hold the group as a default argument, for good. A group
-    # that outlives this ends with the interpreter, which kills those of its threads that still let go of a tensor, and
-    # the process with them.
+    # Imported later, as parts of torch do, its functions would hold the group as a default argument, for good. One
+    # that outlives this ends with the interpreter, which kills those of its threads that still let go of a tensor,
+    # and the process with them.
     importlib.import_module("torch.distributed.nn.functional")
     dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", timeout=WAIT)
     try:
