@@ -26,7 +26,7 @@ class under_statistics(Reading):
         found = {}
         with torch.no_grad(), asking(look.model) as copy:
             for statistics in STATISTICS:
-                # Over a single batch, of which one pass finds what a pass for every layer would.
+                # One pass: of a single batch it finds what one a layer would, where no norm is used twice.
                 evaluate_under(copy, statistics, lambda: (look.x[:half],), at_once=True)
                 found[statistics] = _accuracy(copy, x, y)
         return found
