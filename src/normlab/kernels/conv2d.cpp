@@ -229,7 +229,7 @@ struct Correlation {
   const vec* gradient;
   int64_t plane, height, width, row_step, column_step;
   const int64_t* offset;  // of each tap in `in`
-  float* out;
+  vec* out;               // the image in each lane has its own
   int64_t out_output;
 };
 
@@ -241,20 +241,11 @@ void correlate(const Correlation& c) {
   const vec* gradient = c.gradient;
   for (int64_t row = 0; row < c.height; ++row) {
     for (int64_t column = 0, at = row * c.row_step; column < c.width; ++column, at += c.column_step, ++gradient) {
-      vec x[TAPS];
-      UNROLL for (int t = 0; t < TAPS; ++t) x[t] = held(in[t][at]);
-      UNROLL for (int o = 0; o < OUTPUTS; ++o) {
-        const vec g = held(gradient[o * c.plane]);
-        UNROLL for (int t = 0; t < TAPS; ++t) sum[o][t] += g * x[t];
-      }
+      add_products(sum, [&](int o) { return gradient[o * c.plane]; }, [&](int t) { return in[t][at]; });
     }
   }
-  constexpr int SUMS = OUTPUTS * TAPS;
-  vec rows[(SUMS + LANES - 1) / LANES * LANES] = {};
-  UNROLL for (int k = 0; k < SUMS; ++k) rows[k] = sum[k / TAPS][k % TAPS];
-  for (int first = 0; first < SUMS; first += LANES) {
-    const vec sums = lane_sums(rows + first);
-    for (int k = first; k < std::min(first + LANES, SUMS); ++k) c.out[k / TAPS * c.out_output + k % TAPS] += sums[k - first];
+  UNROLL for (int o = 0; o < OUTPUTS; ++o) {
+    UNROLL for (int t = 0; t < TAPS; ++t) c.out[o * c.out_output + t] = sum[o][t];
   }
 }
 
@@ -303,7 +294,7 @@ Gradients conv2d_backward(const Gradient& gradient, const Tensor& x, const Tenso
   const int64_t taps = in.channels * kh * kw, padded_width = in.width + 2 * g.padding[1];
   const int64_t padded_plane = (in.height + 2 * g.padding[0]) * padded_width;
   const bool padding = g.padding[0] || g.padding[1];
-  const Tiling tiles = tiling(outputs, taps, 1.0, std::min(ACCUMULATORS, 16));  // what one sum over lanes takes
+  const Tiling tiles = tiling(outputs, taps, 1.0);
   Numbers offsets(taps);
   for (int64_t tap = 0; tap < taps; ++tap) {
     const int64_t channel = tap / (kh * kw), row = tap / kw % kh, column = tap % kw;
@@ -323,8 +314,10 @@ Gradients conv2d_backward(const Gradient& gradient, const Tensor& x, const Tenso
   const vec* const from = vectors(x);
   parallel(chunks.parts, [&](int64_t chunk) {
     float* const sums = partial.data() + chunk * numbers_each;
-    vec* const room = scratch<0>(out.block() + (padding ? in.channels * padded_plane : 0));
-    vec* const padded = room + out.block();
+    const int64_t sums_of_tile = (tiles.outputs.least() + 1) * taps;
+    vec* const room = scratch<0>(out.block() + sums_of_tile + (padding ? in.channels * padded_plane : 0));
+    vec* const by_lane = room + out.block();
+    vec* const padded = by_lane + sums_of_tile;
     for (int64_t block = chunks.begin(chunk); block < chunks.begin(chunk + 1); ++block) {
       const vec* const of_block = (const vec*)gradient(block, (float*)room);
       if (of_input) (*product)(of_block, to + block * in.block());
@@ -335,14 +328,14 @@ Gradients conv2d_backward(const Gradient& gradient, const Tensor& x, const Tenso
         image = padded;
       }
       for (int64_t i = 0; i < tiles.outputs.parts; ++i) {
-        const int64_t output = tiles.outputs.begin(i), height = tiles.outputs.size(i);
+        const int64_t output = tiles.outputs.begin(i), here = tiles.outputs.size(i);
         for (int64_t j = 0; j < tiles.columns.parts; ++j) {
           const int64_t tap = tiles.columns.begin(j);
           const Correlation c{image, of_block + output * out.plane(), out.plane(), out.height, out.width,
-                              g.stride[0] * padded_width, g.stride[1], offsets.data() + tap,
-                              sums + output * taps + tap, taps};
-          CORRELATES.of[height - 1][tiles.columns.size(j) - 1](c);
+                              g.stride[0] * padded_width, g.stride[1], offsets.data() + tap, by_lane + tap, taps};
+          CORRELATES.of[here - 1][tiles.columns.size(j) - 1](c);
         }
+        each_lane_sum(by_lane, here * taps, [&](int64_t tap, float sum) { sums[output * taps + tap] += sum; });
       }
       for (int64_t output = 0; output < outputs; ++output) {
         sums[outputs * taps + output] += lane_sum(total(of_block + output * out.plane(), out.plane()));

@@ -1,12 +1,11 @@
 // What follows a convolution or linear layer, in one pass that writes only the pooled result, and its gradients.
 #include <cmath>
 
+#include "pairs.h"
 #include "stage.h"
 
 namespace normlab {
 namespace {
-
-enum Pool { NO_POOL, AVERAGE, MAXIMUM };
 
 // Which inputs a window holds along one axis.
 struct Window {
@@ -14,15 +13,12 @@ struct Window {
   int64_t size() const { return end - begin; }
 };
 
-// The windows of a plane. PAIRS: they are known to be 2 x 2 and to tile it, as most do; then there is nothing to loop
-// over.
-template <bool PAIRS>
+// The windows of a plane.
 struct Windows {
   const Epilogue& e;
   const Shape& shape;
 
   Window along(int axis, int64_t position, int64_t length) const {
-    if (PAIRS) return {2 * position, 2 * position + 2};
     const int64_t begin = position * e.stride[axis] - e.padding[axis];
     return {std::max<int64_t>(begin, 0), std::min(begin + e.size[axis], length)};
   }
@@ -31,7 +27,6 @@ struct Windows {
 
   // One input's share in the average of the window at (row, column).
   float share(int64_t row, int64_t column) const {
-    if (PAIRS) return 0.25f;
     if (!e.count_padding) return 1.0f / (rows(row).size() * columns(column).size());
     const int64_t top = row * e.stride[0] - e.padding[0], left = column * e.stride[1] - e.padding[1];
     const int64_t height = std::min(top + e.size[0], shape.height + e.padding[0]) - top;
@@ -40,15 +35,11 @@ struct Windows {
   }
 };
 
-// Calls f with the kind of pooling and of windows as compile-time constants.
+// Calls f with the kind of pooling as a compile-time constant.
 template <class F>
-inline void with_windows(const Epilogue& e, const Shape& shape, const F& f) {
-  const auto of_kind = [&](auto kind) {
-    if (e.tiles() && e.size[0] == 2 && e.size[1] == 2) return f(kind, Windows<true>{e, shape});
-    f(kind, Windows<false>{e, shape});
-  };
-  if (e.pool == AVERAGE) return of_kind(std::integral_constant<int, AVERAGE>{});
-  of_kind(std::integral_constant<int, MAXIMUM>{});
+inline void with_pool(const Epilogue& e, const F& f) {
+  if (e.pool == AVERAGE) return f(std::integral_constant<int, AVERAGE>{});
+  f(std::integral_constant<int, MAXIMUM>{});
 }
 
 // scale * x + shift normalizes, by channel.
@@ -96,11 +87,8 @@ void groups(const Epilogue& e, const Shape& shape, int64_t height_out, const F& 
   }
 }
 
-// Whether v takes the place of the maximum so far: the first of equal ones stays, as with torch, and a NaN wins.
-inline ivec surpasses(vec v, vec best) { return (v > best) | (v != v); }
-
-template <int KIND, bool PAIRS>
-void pool(const Windows<PAIRS>& windows, const Group& group, int64_t width_out, const vec* active, vec* out) {
+template <int KIND>
+void pool(const Windows& windows, const Group& group, int64_t width_out, const vec* active, vec* out) {
   const int64_t width = windows.shape.width;
   for (int64_t row = group.out_begin; row < group.out_end; ++row) {
     const Window r = windows.rows(row);
@@ -112,7 +100,7 @@ void pool(const Windows<PAIRS>& windows, const Group& group, int64_t width_out, 
         for (int64_t j = 0; j < c.size(); ++j) {
           const vec v = from[i * width + c.begin + j];
           if (KIND == AVERAGE) value += v;
-          if (KIND == MAXIMUM) value = surpasses(v, value) ? v : value;
+          if (KIND == MAXIMUM) value = larger(value, v);
         }
       }
       out[row * width_out + column] = KIND == AVERAGE ? value * windows.share(row, column) : value;
@@ -136,12 +124,11 @@ inline ivec place_of_maximum(const vec* window, int64_t height, int64_t width, i
 }
 
 // The gradient of the activated plane. For averages it takes no `active`.
-template <int KIND, bool PAIRS>
-void unpool(const Windows<PAIRS>& windows, const Group& group, int64_t width_out, const vec* gradient, const vec* active,
+template <int KIND>
+void unpool(const Windows& windows, const Group& group, int64_t width_out, const vec* gradient, const vec* active,
             vec* out) {
   const int64_t width = windows.shape.width;
-  const bool whole = PAIRS && width == 2 * width_out;  // each input lies in one window
-  if (!whole) each((group.end - group.begin) * width, [=](int64_t i) { out[i] = vec{}; });
+  each((group.end - group.begin) * width, [=](int64_t i) { out[i] = vec{}; });
   for (int64_t row = group.out_begin; row < group.out_end; ++row) {
     const Window r = windows.rows(row);
     for (int64_t column = 0; column < width_out; ++column) {
@@ -155,7 +142,7 @@ void unpool(const Windows<PAIRS>& windows, const Group& group, int64_t width_out
         for (int64_t j = 0; j < c.size(); ++j) {
           const int64_t at = i * width + j;
           const vec share = KIND == AVERAGE ? g : place == int32_t(at) ? g : vec{};
-          out[first + at] = PAIRS ? share : out[first + at] + share;
+          out[first + at] += share;
         }
       }
     }
@@ -175,17 +162,6 @@ inline void flow(const vec* g, const vec* from, float middle, int64_t count, vec
   }
   sum = sums;
   product = products;
-}
-
-// The sum over the lanes of each.
-void each_lane_sum(const vec* x, int64_t count, double* out) {
-  for (int64_t first = 0; first < count; first += LANES) {
-    const int64_t here = std::min<int64_t>(LANES, count - first);
-    vec rows[LANES] = {};
-    std::copy_n(x + first, here, rows);
-    const vec sums = lane_sums(rows);
-    for (int64_t k = 0; k < here; ++k) out[first + k] = sums[k];
-  }
 }
 
 }  // namespace
@@ -301,14 +277,18 @@ Tensor Epilogue::forward(const Tensor& y) const {
         const int64_t at = (block * shape.channels + channel) * shape.plane();
         vec* const to = to_all + (block * shape.channels + channel) * height * width;
         const float scale = a.scale[channel], shift = a.shift[channel];
+        if (in_pairs()) {
+          const Plane plane{apply(before, all + at, room, shape.plane()), shape.width, scale, shift, 0.0f,
+                            added ? added + at : nullptr, factors ? factors + at : nullptr};
+          with_pool(*this, [&](auto of) { pool_pairs<of, kind>(plane, height, width, to); });
+          continue;
+        }
         groups(*this, shape, height, [&](const Group& group) {
           const int64_t first = at + group.begin * shape.width, count = (group.end - group.begin) * shape.width;
           vec* const active = pool ? room : to;
           activated(first, count, active, [=](vec x, int64_t) { return x * scale + shift; });
           if (pool) {
-            with_windows(*this, shape, [&](auto of, const auto& windows) {
-              normlab::pool<of>(windows, group, width, active, to);
-            });
+            with_pool(*this, [&](auto of) { normlab::pool<of>(Windows{*this, shape}, group, width, active, to); });
           }
         });
       }
@@ -359,6 +339,14 @@ EpilogueBackward::EpilogueBackward(const Epilogue& e, const Tensor& gradient, co
         const vec* const g_plane = g_all + (block * channels + channel) * shape_out.plane();
         const float scale = a.scale[channel], shift = a.shift[channel], middle = middle_[channel];
         vec &sum = sums[channel] = vec{}, &product = products[channel] = vec{};
+        if (e.in_pairs()) {
+          const Plane whole{apply(e.before, all + at, normed, plane), shape.width, scale, shift, middle,
+                            added ? added + at : nullptr, factors ? factors + at : nullptr};
+          with_pool(e, [&](auto of) {
+            unpool_pairs<of, kind>(whole, shape.height, shape_out.height, shape_out.width, g_plane, z_all + at, sum, product);
+          });
+          continue;
+        }
         groups(e, shape, shape_out.height, [&](const Group& group) {
           const int64_t first = at + group.begin * shape.width, here = (group.end - group.begin) * shape.width;
           const vec* const from = apply(e.before, all + first, normed, here);
@@ -372,8 +360,8 @@ EpilogueBackward::EpilogueBackward(const Epilogue& e, const Tensor& gradient, co
             });
           }
           if (e.pool) {
-            with_windows(e, shape, [&](auto of, const auto& windows) {
-              unpool<of>(windows, group, shape_out.width, g_plane, active, unpooled);
+            with_pool(e, [&](auto of) {
+              unpool<of>(Windows{e, shape}, group, shape_out.width, g_plane, active, unpooled);
             });
           }
           const vec* const g = e.pool ? unpooled : g_plane;
@@ -390,8 +378,8 @@ EpilogueBackward::EpilogueBackward(const Epilogue& e, const Tensor& gradient, co
         }
       }
     });
-    each_lane_sum(sums, channels, gradient_sums.data() + block * channels);
-    each_lane_sum(products, channels, product_sums.data() + block * channels);
+    each_lane_sum(sums, channels, [&](int64_t channel, float sum) { gradient_sums[block * channels + channel] = sum; });
+    each_lane_sum(products, channels, [&](int64_t channel, float sum) { product_sums[block * channels + channel] = sum; });
   });
 
   if (e.residual) residual = e.mean || e.before ? z_ : torch::stable::clone(z_);

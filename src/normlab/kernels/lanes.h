@@ -47,7 +47,7 @@ using std::int64_t;
 typedef float vec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 typedef int32_t ivec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
-inline vec splat(float value) { return vec{} + value; }
+inline vec splat(float value) { return value - vec{}; }  // not + : that is no copy of -0
 
 // x in a register, where the compiler would read it from memory again at every use, a load for each multiply-add.
 inline vec held(vec x) {
@@ -276,6 +276,18 @@ inline vec lane_sums(vec* rows) {
   fold_step<2>(rows);
   fold_step<1>(rows);
   return rows[0];
+}
+
+// Calls f(i, the sum over the lanes of x[i]) for each.
+template <class F>
+inline void each_lane_sum(const vec* x, int64_t count, const F& f) {
+  for (int64_t first = 0; first < count; first += LANES) {
+    const int64_t here = std::min<int64_t>(LANES, count - first);
+    vec rows[LANES];
+    UNROLL for (int k = 0; k < LANES; ++k) rows[k] = k < here ? x[first + k] : vec{};
+    const vec sums = lane_sums(rows);
+    for (int64_t k = 0; k < here; ++k) f(first + k, sums[k]);
+  }
 }
 
 // Of `count` vectors; four sums at once, since each addition waits for the one before it.

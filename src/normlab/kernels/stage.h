@@ -57,6 +57,7 @@ struct Epilogue {
   bool tiles() const {  // windows that neither overlap nor leave a gap
     return size[0] == stride[0] && size[1] == stride[1] && !padding[0] && !padding[1];
   }
+  bool in_pairs() const { return pool && tiles() && size[0] == 2 && size[1] == 2; }
   int64_t out(int64_t length, int axis) const;
 
   Tensor forward(const Tensor& y) const;

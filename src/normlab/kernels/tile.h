@@ -27,6 +27,27 @@ struct Product {
 constexpr int MAX_OUTPUTS = 8;
 constexpr int MAX_COLUMNS = 8;
 
+// sum[a][b] += left(a) * right(b). The side of fewer vectors stays in registers while the other passes by one by one:
+// both beside the accumulators are more than some machines have.
+template <int A, int B, class Left, class Right>
+inline void add_products(vec (&sum)[A][B], const Left& left, const Right& right) {
+  if constexpr (A < B) {
+    vec kept[A];
+    UNROLL for (int a = 0; a < A; ++a) kept[a] = held(left(a));
+    UNROLL for (int b = 0; b < B; ++b) {
+      const vec passing = held(right(b));
+      UNROLL for (int a = 0; a < A; ++a) sum[a][b] += kept[a] * passing;
+    }
+  } else {
+    vec kept[B];
+    UNROLL for (int b = 0; b < B; ++b) kept[b] = held(right(b));
+    UNROLL for (int a = 0; a < A; ++a) {
+      const vec passing = held(left(a));
+      UNROLL for (int b = 0; b < B; ++b) sum[a][b] += passing * kept[b];
+    }
+  }
+}
+
 // UNIT: neighbouring columns and neighbouring weights lie side by side.
 template <int OUTPUTS, int COLUMNS, bool UNIT>
 void multiply(const Product& p) {
@@ -42,12 +63,8 @@ void multiply(const Product& p) {
       const vec* in = p.in + r * p.in_r + i * p.in_i;
       const float* weight = p.weight + r * p.weight_r + i * p.weight_i;
       for (int64_t j = 0; j < p.j; ++j, in += p.in_j, weight += p.weight_j) {
-        vec x[COLUMNS];
-        UNROLL for (int c = 0; c < COLUMNS; ++c) x[c] = held(in[c * in_column]);
-        UNROLL for (int o = 0; o < OUTPUTS; ++o) {
-          const float w = weight[o * weight_output];
-          UNROLL for (int c = 0; c < COLUMNS; ++c) sum[o][c] += w * x[c];
-        }
+        add_products(
+            sum, [&](int o) { return splat(weight[o * weight_output]); }, [&](int c) { return in[c * in_column]; });
       }
     }
   }
