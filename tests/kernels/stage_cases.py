@@ -77,6 +77,8 @@ def _pair(draw, low, high):
 
 
 def _pools(draw, sides):
+    if min(sides) > 1 and draw(st.booleans()):
+        return Pool(draw(st.sampled_from(["avg", "max"])), (2, 2), (2, 2))
     size = [min(draw(st.integers(1, 4)), side + 2 * (side // 2)) for side in sides]
     padding = tuple(
         draw(st.integers(max(0, (length - side + 1) // 2), length // 2))

@@ -17,7 +17,8 @@ EXAMPLES = int(os.environ.get("NORMLAB_TEST_EXAMPLES", "200"))
 POOLS = {
     "none": None,
     "avg": Pool("avg", (2, 2), (2, 2)),
-    "max": Pool("max", (2, 3), (1, 2), (1, 1)),
+    "max": Pool("max", (2, 2), (2, 2)),
+    "max, overlapping": Pool("max", (2, 3), (1, 2), (1, 1)),
     "avg, overlapping": Pool("avg", (3, 2), (2, 1), (1, 1), count_padding=False),
 }
 LENET = Case(
@@ -26,7 +27,7 @@ LENET = Case(
 CASES = {
     "lenet": LENET,
     "residual": Case(
-        19, (5, 7, 6), Settings((2, 1), (1, 0), "relu", "batch", 1e-5, "gelu", POOLS["max"]), (7, 5, 3, 3),
+        19, (5, 7, 6), Settings((2, 1), (1, 0), "relu", "batch", 1e-5, "gelu", POOLS["max, overlapping"]), (7, 5, 3, 3),
         residual=True, mask=True, affine=True,
     ),
     "linear": Case(300, (150,), Settings(norm="batch", activation="silu"), (33, 150), True, True, mask=True),
@@ -67,12 +68,13 @@ def test_any_stage(code):
 
 
 @pytest.mark.parametrize("pool", POOLS.values(), ids=POOLS)
+@pytest.mark.parametrize("mask", [False, True], ids=["", "mask"])
 @pytest.mark.parametrize(
     ("before", "activation"), [(a, b) for a in ACTIVATIONS for b in ACTIVATIONS if "none" in (a, b)]
 )
-def test_every_activation(code, before, activation, pool):
+def test_every_activation(code, before, activation, mask, pool):
     chosen = Settings((1, 1), (1, 1), before, "batch", 1e-5, activation, pool)
-    assert_as_in_float64(code, Case(18, (3, 6, 5), chosen, (4, 3, 3, 3), True, True, seed=3))
+    assert_as_in_float64(code, Case(18, (3, 6, 5), chosen, (4, 3, 3, 3), True, True, mask=mask, seed=3))
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 300])
@@ -83,7 +85,7 @@ def test_every_tail(code, case, count):
 
 def test_the_reference_is_what_torchs_layers_do():
     case = dataclasses.replace(
-        LENET, settings=dataclasses.replace(LENET.settings, pool=POOLS["max"], activation="relu")
+        LENET, settings=dataclasses.replace(LENET.settings, pool=POOLS["max, overlapping"], activation="relu")
     )
     given = {name: value.double() for name, value in case.tensors().items()}
     layers = [nn.Conv2d(3, 6, 5, padding=2), nn.BatchNorm2d(6, momentum=1.0), nn.ReLU()]

@@ -104,10 +104,14 @@ void unpool_pairs(const Plane& plane, int64_t height, int64_t height_out, int64_
       const Candidate best = chosen(is_below, above, below);
       const vec value = g * (ordered ? activate_with_slope<ACTIVATION>(best.key).slope : best.slope);
       const vec to_above = is_below ? vec{} : value, to_below = is_below ? value : vec{};
-      z[a] = right_above ? vec{} : to_above;
-      z[b] = right_above ? to_above : vec{};
-      z[c] = right_below ? vec{} : to_below;
-      z[d] = right_below ? to_below : vec{};
+      const auto none = [&](const Candidate& x) {  // the slope at NaN is NaN, but for a ReLU's, and none of it is too
+        constexpr bool STAYS = ACTIVATION == NONE || ACTIVATION == RELU;
+        return STAYS ? vec{} : ordered ? floats(x.key != x.key) : 0.0f * x.slope;
+      };
+      z[a] = right_above ? none(at_a) : to_above;
+      z[b] = right_above ? to_above : none(at_b);
+      z[c] = right_below ? none(at_c) : to_below;
+      z[d] = right_below ? to_below : none(at_d);
       sums += value;
       products += value * (best.from - p.middle);
     }
