@@ -115,7 +115,6 @@ void planes(const Plan& plan, const std::vector<Run>& runs, const vec* in, vec* 
   const Axis &rows = plan.rows, &columns = plan.columns;
   const auto& multiplies = columns.in_step() == 1 ? UNIT_STRIDE.of : ANY_STRIDE.of;
   Product p{};
-  p.in_r = rows.in * columns.in;
   p.in_column = columns.in_step();
   p.weight_output = 1;
   p.out_output = rows.out * columns.out;
@@ -123,7 +122,6 @@ void planes(const Plan& plan, const std::vector<Run>& runs, const vec* in, vec* 
   for (int64_t tile = 0; tile < plan.tiles.outputs.parts; ++tile) {
     const int64_t first = plan.tiles.outputs.begin(tile), outputs = plan.tiles.outputs.size(tile);
     p.bias = plan.bias ? plan.bias + first : nullptr;
-    p.weight_r = plan.kernel * outputs;
     for (int64_t row = 0; row < rows.out; ++row) {
       const Taps taps = rows.inside(row);
       const vec* const in_row = in + taps.b0 * columns.in;
@@ -137,11 +135,13 @@ void planes(const Plan& plan, const std::vector<Run>& runs, const vec* in, vec* 
         p.weight = weight + run.tap * outputs;
         p.out = out_row + run.out;
         p.r = plan.reductions;
+        p.in_r = rows.in * columns.in;
+        p.weight_r = plan.kernel * outputs;
         p.j = run.taps;
         p.in_j = columns.backward ? -1 : 1;
         p.weight_j = columns.out_step() * outputs;
         p.add = run.add;
-        collapse(p);
+        lengthen(p);
         multiplies[outputs - 1][run.columns - 1](p);
       }
     }
@@ -335,7 +335,7 @@ Gradients conv2d_backward(const Gradient& gradient, const Tensor& x, const Tenso
                               g.stride[0] * padded_width, g.stride[1], offsets.data() + tap, by_lane + tap, taps};
           CORRELATES.of[here - 1][tiles.columns.size(j) - 1](c);
         }
-        each_lane_sum(by_lane, here * taps, [&](int64_t tap, float sum) { sums[output * taps + tap] += sum; });
+        add_lane_sums(by_lane, here * taps, sums + output * taps);
       }
       for (int64_t output = 0; output < outputs; ++output) {
         sums[outputs * taps + output] += lane_sum(total(of_block + output * out.plane(), out.plane()));

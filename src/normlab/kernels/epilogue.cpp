@@ -312,7 +312,7 @@ EpilogueBackward::EpilogueBackward(const Epilogue& e, const Tensor& gradient, co
   middle_.assign(channels, 0.0f);
   factor_ = offset_ = middle_;
   if (e.mean) std::copy_n(numbers(*e.mean), channels, middle_.data());
-  std::vector<double> gradient_sums(shape.blocks * channels), product_sums(shape.blocks * channels);
+  std::vector<float> gradient_sums(shape.blocks * channels), product_sums(shape.blocks * channels);
 
   parallel(shape.blocks, [&](int64_t block) {
     const bool flat = features(e, shape);
@@ -378,8 +378,8 @@ EpilogueBackward::EpilogueBackward(const Epilogue& e, const Tensor& gradient, co
         }
       }
     });
-    each_lane_sum(sums, channels, [&](int64_t channel, float sum) { gradient_sums[block * channels + channel] = sum; });
-    each_lane_sum(products, channels, [&](int64_t channel, float sum) { product_sums[block * channels + channel] = sum; });
+    add_lane_sums(sums, channels, gradient_sums.data() + block * channels);
+    add_lane_sums(products, channels, product_sums.data() + block * channels);
   });
 
   if (e.residual) residual = e.mean || e.before ? z_ : torch::stable::clone(z_);

@@ -278,16 +278,18 @@ inline vec lane_sums(vec* rows) {
   return rows[0];
 }
 
-// Calls f(i, the sum over the lanes of x[i]) for each.
-template <class F>
-inline void each_lane_sum(const vec* x, int64_t count, const F& f) {
-  for (int64_t first = 0; first < count; first += LANES) {
-    const int64_t here = std::min<int64_t>(LANES, count - first);
-    vec rows[LANES];
-    UNROLL for (int k = 0; k < LANES; ++k) rows[k] = k < here ? x[first + k] : vec{};
-    const vec sums = lane_sums(rows);
-    for (int64_t k = 0; k < here; ++k) f(first + k, sums[k]);
+// The sum over the lanes of each of `count` vectors onto what is there.
+inline void add_lane_sums(const vec* x, int64_t count, float* out) {
+  int64_t first = 0;
+  vec rows[LANES];
+  for (; first + LANES <= count; first += LANES) {
+    UNROLL for (int k = 0; k < LANES; ++k) rows[k] = x[first + k];
+    *reinterpret_cast<vec*>(out + first) += lane_sums(rows);
   }
+  if (first == count) return;
+  UNROLL for (int k = 0; k < LANES; ++k) rows[k] = first + k < count ? x[first + k] : vec{};
+  const vec sums = lane_sums(rows);
+  for (int64_t k = 0; first + k < count; ++k) out[first + k] += sums[k];
 }
 
 // Of `count` vectors; four sums at once, since each addition waits for the one before it.

@@ -73,12 +73,12 @@ void multiply(const Product& p) {
   }
 }
 
-// Of a kernel with a single tap the channels become the taps: the innermost loop should be a long one.
-inline void collapse(Product& p) {
-  if (p.i != 1 || p.j != 1) return;
-  p.j = std::exchange(p.r, 1);
-  p.in_j = p.in_r;
-  p.weight_j = p.weight_r;
+// The innermost loop should be a long one: where there are more channels than taps in a row, theirs.
+inline void lengthen(Product& p) {
+  if (p.j >= p.r) return;
+  std::swap(p.r, p.j);
+  std::swap(p.in_r, p.in_j);
+  std::swap(p.weight_r, p.weight_j);
 }
 
 using Multiply = void (*)(const Product&);
