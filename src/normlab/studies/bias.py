@@ -27,7 +27,7 @@ STUDY = Study(
         "inconclusive": "Not decided: accuracy moves by {effect} ({low} to {high}, n = {n}), around the margin of "
         "0.4 points.",
     },
-    sizes=sizes(),
+    sizes=sizes({"train_examples": 10_000}),  # what holds exactly needs no long run
     figures=(draw.points("accuracy"), draw.effects("accuracy", 0.004)),
     caveats=("A bias after the norm, or before an activation without a norm, is another matter.",),
 )
