@@ -27,8 +27,13 @@ LENET = Case(
 CASES = {
     "lenet": LENET,
     "residual": Case(
-        19, (5, 7, 6), Settings((2, 1), (1, 0), "relu", "batch", 1e-5, "gelu", POOLS["max, overlapping"]), (7, 5, 3, 3),
-        residual=True, mask=True, affine=True,
+        19,
+        (5, 7, 6),
+        Settings((2, 1), (1, 0), "relu", "batch", 1e-5, "gelu", POOLS["max, overlapping"]),
+        (7, 5, 3, 3),
+        residual=True,
+        mask=True,
+        affine=True,
     ),
     "linear": Case(300, (150,), Settings(norm="batch", activation="silu"), (33, 150), True, True, mask=True),
     "no head": Case(
@@ -36,7 +41,7 @@ CASES = {
     ),
     "only a head": Case(17, (2, 5, 5), Settings((1, 1), (1, 1)), (3, 2, 3, 3), True),
     "flat": Case(21, (9,), Settings(norm="batch", activation="gelu-tanh"), residual=True, affine=True),
-}  # fmt: skip
+}
 every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
 
@@ -217,8 +222,12 @@ def test_every_number_of_threads_gives_the_same_bits(native, case):
 
 SMALL = {
     "conv": Case(
-        3, (2, 4, 4), Settings((2, 1), (1, 0), "tanh", "batch", 1e-2, "sigmoid", POOLS["avg"]), (2, 2, 3, 2),
-        bias=True, affine=True,
+        3,
+        (2, 4, 4),
+        Settings((2, 1), (1, 0), "tanh", "batch", 1e-2, "sigmoid", POOLS["avg"]),
+        (2, 2, 3, 2),
+        bias=True,
+        affine=True,
     ),
     "linear": Case(21, (3,), Settings(norm="batch", activation="gelu", eps=1e-2), (2, 3), True, True, mask=True),
     "max": Case(
@@ -226,7 +235,7 @@ SMALL = {
     ),
     "tanh": Case(3, (2, 3, 3), Settings(activation="gelu-tanh"), (2, 2, 2, 2), residual=True, mask=True),
     "relu": Case(3, (2, 3, 3), Settings((1, 1), (0, 0), "relu", "batch", 1e-2, "tanh"), (2, 2, 1, 1), affine=True),
-}  # fmt: skip
+}
 every_small = pytest.mark.parametrize("case", SMALL.values(), ids=SMALL)
 
 
