@@ -4,6 +4,7 @@ import json
 import math
 import xml.etree.ElementTree as ElementTree
 
+import altair
 import pytest
 import vl_convert
 
@@ -109,6 +110,7 @@ def test_holds_every_number(name):
 @pytest.mark.parametrize("name", FIGURES)
 def test_compiles_and_says_what_it_is(name):
     drawn, _ = FIGURES[name]
+    altair.Chart.from_dict(drawn.spec)  # raises where it is not as the schema says
     svg = vl_convert.vegalite_to_svg(drawn.spec)
     assert "Infinity" not in svg
     assert "NaN" not in svg

@@ -5,6 +5,7 @@ apart by shape or dash as well as by colour (Okabe & Ito 2008); names have the p
 400 pixels will do.
 """
 
+import contextlib
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -172,7 +173,14 @@ def named(names: Iterable[str]) -> str:
     return "; ".join(listed) + (f"; and {more} more" if more else "")
 
 
+def unchecked() -> contextlib.AbstractContextManager[None]:
+    """Within it altair holds no part of a chart against its schema, as it else does at every step, each row of the
+    data too: that takes more than half of the time. The tests do it instead.
+    """
+    return altair.utils.schemapi.debug_mode(False)
+
+
 def figure(title: str, description: str, chart: Any) -> Figure:
     """The title is the figure's, not the chart's: a page wraps it, a chart would cut it off."""
-    spec = chart.properties(description=f"{title}. {description}").configure_view(stroke=None).to_dict()
+    spec = chart.properties(description=f"{title}. {description}").configure_view(stroke=None).to_dict(validate=False)
     return Figure(title=title, description=description, spec=spec)

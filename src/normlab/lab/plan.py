@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from normlab.lab.cell import Found, Trial, train_accuracy, unusable
 from normlab.store import Recipe, Record
@@ -41,7 +41,7 @@ class EveryArm:
     """Each arm with each seed."""
 
     def __call__(self, arms: Arms, seeds: Sequence[int], found: Found) -> list[Trial]:
-        return [Trial(arm, recipe.replace(seed=seed)) for seed in seeds for arm, recipe in arms.items()]
+        return [Trial(arm, _varied(recipe, seed=seed)) for seed in seeds for arm, recipe in arms.items()]
 
     def expected(self, arms: int, seeds: int) -> int:
         return arms * seeds
@@ -79,7 +79,7 @@ class tuned:
         floor = floor_of(self, arms, seeds, found)
         for arm, recipe in arms.items():
             best = max(self.rates, key=lambda rate: (self._score(recipe, rate, seeds, found, floor), -rate))
-            trials += [Trial(arm, recipe.replace(lr=best, seed=seed)) for seed in seeds]
+            trials += [Trial(arm, _varied(recipe, lr=float(best), seed=seed)) for seed in seeds]
         return trials
 
     def expected(self, arms: int, seeds: int) -> int:
@@ -110,7 +110,7 @@ class every_rate:
 
     def __call__(self, arms: Arms, seeds: Sequence[int], found: Found) -> list[Trial]:
         return [
-            Trial(arm, recipe.replace(lr=rate, seed=seed))
+            Trial(arm, _varied(recipe, lr=float(rate), seed=seed))
             for seed in seeds
             for arm, recipe in arms.items()
             for rate in self.rates
@@ -173,12 +173,19 @@ class bisection:
 
     def _trial(self, arm: str, recipe: Recipe, rate: float, seed: int) -> Trial:
         found = _searching(recipe, rate, seed)
-        return Trial(arm, found.replace(probes=recipe.probes) if rate == self.start else found)
+        return Trial(arm, _varied(found, probes=recipe.probes) if rate == self.start else found)
 
 
 def _searching(recipe: Recipe, rate: float, seed: int) -> Recipe:
     """A trial of a search: it never sees the test data, and nothing is probed. Two searches that meet share it."""
-    return recipe.replace(lr=_rounded(rate), seed=seed, evaluate=("train", "validation"), probes=())
+    return _varied(recipe, lr=_rounded(rate), seed=seed, evaluate=("train", "validation"), probes=())
+
+
+def _varied(recipe: Recipe, **changes: Any) -> Recipe:
+    """With what a plan varies, not validated again: a plan is asked whenever a trial is done, and validating took
+    longer than all else that the process does which hands out the trials.
+    """
+    return recipe.model_copy(update=changes)
 
 
 def _rounded(rate: float) -> float:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
+from normlab.lab import look
 from normlab.lab.ask import Ask
 from normlab.lab.cell import Cell, Found, Trial
 from normlab.lab.judge import Clock, cells_of, results_of, word_of
@@ -27,6 +28,8 @@ def verdict_of(
     deciding = next(finding for finding in results.findings if finding.word == word and not finding.beside)
     trials = study.plan(asked.arms, asked.all_seeds, found)
     records = [record for trial in trials if isinstance(record := found[trial.key], Record)]
+    with look.unchecked():
+        figures = tuple(draw(results) for draw in study.figures if _any(results))
     return Verdict(
         key=asked.key,
         study=asked.name,
@@ -48,7 +51,7 @@ def verdict_of(
             )
             for name, values in results.outcomes.items()
         },
-        figures=tuple(draw(results) for draw in study.figures if _any(results)),
+        figures=figures,
         caveats=tuple(study.caveats),
         setting=setting(asked),
         machine=dict(machine),

@@ -73,7 +73,7 @@ class Recipe(BaseModel):
     threads: int | None = Field(None, ge=1, le=1024)
     """CPU threads of torch. Default: as many as torch takes."""
 
-    @field_validator("*")
+    @field_validator("model", "model_options", "surgeries", "data", "probes", "device")
     @classmethod
     def _survives_json(cls, value: Any) -> Any:
         """The store and other processes get a recipe as JSON: NaN, inf or half a surrogate pair would not arrive."""
