@@ -36,6 +36,15 @@ def test_the_last_line_is_of_the_last_epoch_and_of_the_record(normlab, users):
     )
 
 
+def test_without_evaluating_epochs_the_test_accuracy_is_that_of_the_end(normlab, users):
+    outcome = normlab(*TINY, "--no-evaluate-epochs")
+    [(_, record)] = Runs().list()
+    assert [epoch.test_accuracy for epoch in record.result.epochs] == [None, None]
+    tested = f"test acc {record.result.precise.test_accuracy:.3f}"
+    assert f"{tested} under statistics recomputed over the training data" in outcome.out.splitlines()
+    assert tested in outcome.last
+
+
 def test_json_is_the_last_line_in_place_of_the_threads(normlab, users):
     outcome = normlab(*TINY, "--json", "--validation", 10)
     assert outcome.code == 0

@@ -54,6 +54,7 @@ def test_a_search_never_sees_test_data_and_what_decides_has_the_arms_own_probes(
             assert trial.recipe.probes == BASE.probes
         else:
             assert "test" not in trial.recipe.evaluate
+            assert not trial.recipe.evaluate_epochs
             assert not trial.recipe.probes or isinstance(plan, bisection)
         assert trial.recipe.batch_size == ARMS[trial.arm].batch_size
 

@@ -30,6 +30,7 @@ CHANGED = {
     "epochs": 3,
     "seed": 1,
     "evaluate": ("test",),
+    "evaluate_epochs": False,
     "precise_examples": 500,
     "probes": ({"name": "fit", "every": 10},),
     "dtype": "float64",

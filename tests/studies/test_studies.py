@@ -105,6 +105,13 @@ def test_it_has_an_answer_for_every_word_that_decides(name):
 
 
 @each_study
+def test_every_epoch_is_evaluated_where_a_measure_reads_it(name):
+    study = studies.find(name)
+    if {measure.name for measure in study.measures} & {"running accuracy", "statistics error"}:
+        assert all(study.recipe_of(size).evaluate_epochs for size in study.sizes)
+
+
+@each_study
 def test_its_file_is_short(name):
     assert 20 <= len(source(name).splitlines()) <= 90
     assert opening(name).startswith(("Thread, line", "Literature: "))

@@ -115,10 +115,10 @@ def _report(record: Record, console: Console, store: Path, plot: Path | None, js
         console.print(
             f"the loss was not finite at epoch {nonfinite.epoch}, step {nonfinite.step}: training ended there"
         )
-    if precise and last.test_accuracy is not None and precise.test_accuracy is not None:
+    if precise and precise.test_accuracy is not None:
+        running = "" if last.test_accuracy is None else f"{last.test_accuracy:.3f} under running statistics, "
         console.print(
-            f"test acc {last.test_accuracy:.3f} under running statistics, "
-            f"{precise.test_accuracy:.3f} under statistics recomputed over the training data"
+            f"test acc {running}{precise.test_accuracy:.3f} under statistics recomputed over the training data"
         )
     if plot is not None:
         from normlab.report.curve import curve
@@ -130,9 +130,9 @@ def _report(record: Record, console: Console, store: Path, plot: Path | None, js
     if json:
         print(json_lines.dumps(summary(record)))
     else:
+        tested = precise.test_accuracy if precise and last.test_accuracy is None else last.test_accuracy
         console.print(
-            f"loss {_three(last.train_loss)}, train acc {last.train_accuracy:.3f}, "
-            f"test acc {_three(last.test_accuracy)}; "
+            f"loss {_three(last.train_loss)}, train acc {last.train_accuracy:.3f}, test acc {_three(tested)}; "
             f"{record.timing.examples_per_s:.0f} examples/sec on {record.timing.device}"
         )
 

@@ -29,7 +29,8 @@ def cost(recipe: Recipe, dataset: Dataset) -> float:
     each = sum(size for name, size in sizes.items() if name in recipe.evaluate)
     passes = 1 if norms >= AT_ONCE_FROM else norms
     at_end = each + precise * (passes + ("train" in recipe.evaluate))
-    return relative * (recipe.epochs * (train + each / 3) + at_end / 3)
+    evaluations = recipe.epochs * each if recipe.evaluate_epochs else 0
+    return relative * (recipe.epochs * train + (evaluations + at_end) / 3)
 
 
 @functools.lru_cache(maxsize=16)

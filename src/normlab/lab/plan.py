@@ -12,6 +12,8 @@ Arms = Mapping[str, Recipe]
 
 STEP = math.sqrt(10)
 """Between two learning rates of a grid."""
+SEARCHING: Mapping[str, Any] = {"evaluate": ("train", "validation"), "evaluate_epochs": False, "probes": ()}
+"""The recipe of a trial by which a rate is chosen."""
 
 
 def half_decades(lowest: int, highest: int) -> tuple[float, ...]:
@@ -177,8 +179,10 @@ class bisection:
 
 
 def _searching(recipe: Recipe, rate: float, seed: int) -> Recipe:
-    """A trial of a search: it never sees the test data, and nothing is probed. Two searches that meet share it."""
-    return _varied(recipe, lr=_rounded(rate), seed=seed, evaluate=("train", "validation"), probes=())
+    """A trial of a search: it never sees the test data, and nothing is probed nor evaluated before the end. Two
+    searches that meet share it.
+    """
+    return _varied(recipe, lr=_rounded(rate), seed=seed, **SEARCHING)
 
 
 def _varied(recipe: Recipe, **changes: Any) -> Recipe:

@@ -53,6 +53,8 @@ class Recipe(BaseModel):
     """Passes over the training data."""
     evaluate: tuple[Split, ...] = ("train", "validation", "test")
     """Which splits are evaluated: all of them, or what a search for a learning rate needs."""
+    evaluate_epochs: bool = True
+    """Evaluate after every epoch too, under the running statistics, not only at the end under recomputed ones."""
     precise_examples: int | None = Field(None, ge=2)
     """Recompute statistics, and evaluate on the training split, over a fixed random subset of this many training
     examples. Default: all."""

@@ -32,6 +32,7 @@ STUDY = Study(
         model="mlp",
         model_options={"init": "xavier"},
         probes=(to_plain(percentiles(every=20)), to_plain(fit(every=10))),
+        evaluate_epochs=False,
     ),
     arms={"BN": Arm(), "none": Arm(swap("batch", "none"))},
     measures=(

@@ -27,7 +27,7 @@ STUDY = Study(
     claim="The initial weights' standard deviations that reach 95 % of the best span at least a decade more.",
     source="Ioffe & Szegedy 2015, arXiv 1502.03167, section 1 and 3.3",
     thread=(12,),
-    recipe=RECIPE.replace(lr=0.3, model_options={"activation": "relu"}),
+    recipe=RECIPE.replace(lr=0.3, model_options={"activation": "relu"}, evaluate_epochs=False),
     arms={
         f"{norm}, std {std:g}": Arm(*surgeries, scale_init(std))
         for norm, surgeries in (("BN", ()), ("none", (none,)))

@@ -2,7 +2,7 @@
 
 from normlab.lab import RECIPE, Arm, Study, draw, sizes
 from normlab.lab.measures import best_rate_accuracy, largest_rate
-from normlab.lab.plan import every_rate, half_decades
+from normlab.lab.plan import SEARCHING, every_rate, half_decades
 from normlab.lab.rules import ratio_at_least, superior
 from normlab.surgery import swap
 
@@ -11,7 +11,7 @@ STUDY = Study(
     claim="With it, rates at least three times as large still train, and the best rate trains better.",
     source="Ioffe & Szegedy 2015, arXiv 1502.03167, section 3.3; D2L, batch normalization, exercise 2",
     thread=(2,),
-    recipe=RECIPE.replace(model_options={"activation": "relu"}, evaluate=("train", "validation")),
+    recipe=RECIPE.replace(model_options={"activation": "relu"}, **SEARCHING),
     arms={"BN": Arm(), "none": Arm(swap("batch", "none"))},
     measures=(largest_rate, best_rate_accuracy),
     rules=(ratio_at_least("largest rate", "BN", "none", 3), superior("best accuracy", "BN", "none")),

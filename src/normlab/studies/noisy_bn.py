@@ -45,7 +45,7 @@ STUDY = Study(
     claim="No: with noise behind it, which makes them drift at least as far as without any norm, a network takes fewer steps "
     "than without, and less than 1.25 times as many as with batch norm alone.",
     source="Santurkar et al. 2018, arXiv 1805.11604, section 2.1",
-    recipe=RECIPE.replace(model_options=RELU, probes=probes(4)),
+    recipe=RECIPE.replace(model_options=RELU, probes=probes(4), evaluate_epochs=False),
     arms={
         **{norm: Arm(*surgeries) for norm, surgeries in NORMS.items()},
         **{

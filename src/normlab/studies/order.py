@@ -25,6 +25,7 @@ STUDY = Study(
         lr=0.3,
         model_options={"activation": "relu", "dropout": 1 - KEPT},
         probes=(to_plain(variance_ratio(every=0, draws=2)),),
+        evaluate_epochs=False,
     ),
     arms={
         "norm, activation, dropout": Arm(),

@@ -19,6 +19,7 @@ FITS = {  # and what the probe calls them
     "Gaussian fit of Gaussian data": ("gaussian", True),
 }
 LEFT = 0.75
+PROBE = to_plain(uniformity(every=300))
 
 
 def distances(record: Record, fit: str) -> dict[int, float]:
@@ -64,7 +65,7 @@ STUDY = Study(
     source="D2L discussion, batch normalization; Rosenblatt 1952, Remarks on a multivariate transformation",
     thread=(9,),
     recipe=RECIPE.replace(
-        model="mlp", lr=0.3, model_options={"activation": "relu"}, probes=(to_plain(uniformity(every=300)),)
+        model="mlp", lr=0.3, model_options={"activation": "relu"}, probes=(PROBE,), evaluate_epochs=False
     ),
     arms={"trained network": Arm()},
     measures=(accuracy, *map(left, FITS)),

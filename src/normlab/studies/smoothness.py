@@ -41,6 +41,7 @@ STUDY = Study(
         lr=0.1,
         model_options={"activation": "relu", "init": "xavier"},
         probes=(to_plain(landscape(every=2, examples=64)),),
+        evaluate_epochs=False,
     ),
     arms={
         **{norm: Arm(*surgeries) for norm, surgeries in NORMS.items()},

@@ -35,7 +35,7 @@ STUDY = Study(
         model="inception",
         model_options=INIT,
         probes=(to_plain(fit(every=10)),),
-        evaluate=("train", "test"),
+        evaluate_epochs=False,
     ),
     arms=ARMS,
     measures=(accuracy, steps_to_best_of("none")),

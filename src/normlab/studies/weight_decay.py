@@ -30,7 +30,7 @@ STUDY = Study(
     "where without batch norm ten times the rate costs five.",
     source="Li & Arora 2020, arXiv 1910.07454, theorem 1.1; Arora, Li & Lyu 2019, arXiv 1812.03981, section 3; Wan et "
     "al. 2021, arXiv 2006.08419, section 3",
-    recipe=RECIPE.replace(model="mlp", lr=LR, model_options={"activation": "relu"}),
+    recipe=RECIPE.replace(model="mlp", lr=LR, model_options={"activation": "relu"}, evaluate_epochs=False),
     arms={
         "BN": Arm(probes=(to_plain(equivalent_rates(every=0, lr=LR, weight_decay=0.01)),)),
         **{name: Arm(surgery) for name, surgery in OF_WEIGHTS.items()},

@@ -62,7 +62,7 @@ def _judge(model: nn.Module, x: Tensor, y: Tensor, recipe: Recipe) -> tuple[floa
 def evaluate_precisely(model: nn.Module, recipe: Recipe, dataset: Dataset, feed: Feed, last: Epoch) -> Precise:
     """The recipe's splits under statistics recomputed over training data; the model's own go back.
 
-    Where there are none to recompute, what the last epoch found of data held out is taken over.
+    Where there are none to recompute, what the last epoch found of data held out, if anything, is taken over.
     """
     train = dataset.train
     if recipe.precise_examples is not None and isinstance(train, Examples):
@@ -78,7 +78,7 @@ def evaluate_precisely(model: nn.Module, recipe: Recipe, dataset: Dataset, feed:
     try:
         trained = found("train", train)
         validated, tested = last.validation_accuracy, last.test_accuracy
-        if changes:
+        if changes or not recipe.evaluate_epochs:
             validated, tested = (
                 result and result[1]
                 for result in (found("validation", dataset.validation), found("test", dataset.test))

@@ -191,10 +191,9 @@ class _Run:
     def _epoch(self) -> Epoch:
         sums = self.progress.sums
         broken = self.progress.nonfinite is not None
+        evaluated = () if broken or not self.recipe.evaluate_epochs else self.recipe.evaluate
         validation, test = (
-            evaluate(self.model, self.recipe, split, self._feed)
-            if not broken and name in self.recipe.evaluate
-            else None
+            evaluate(self.model, self.recipe, split, self._feed) if name in evaluated else None
             for name, split in (("validation", self.dataset.validation), ("test", self.dataset.test))
         )
         return Epoch(
