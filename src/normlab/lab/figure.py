@@ -37,7 +37,10 @@ def points(
     chart = altair.layer(
         look.labels(base, labels),
         base.mark_point(filled=True, size=40, opacity=0.9, color=look.COLORS[0], yOffset=3)
-        .encode(x=altair.X("value:Q", **x), tooltip=["arm:N", "seed:O", number("value", percent)])
+        .encode(
+            x=altair.X("value:Q", **x),
+            tooltip=[altair.Tooltip("arm:N"), altair.Tooltip("seed:O"), number("value", percent)],
+        )
         .properties(data=data(rows)),
         *look.intervals(base, "arm:N", means, "mean", x, percent, color=look.INK, shape="diamond"),
     ).properties(height=look.ROW * len(arms), width="container")
@@ -71,7 +74,7 @@ def sweep(
         .encode(
             look.shape(values),
             y=altair.Y("value:Q", **y),
-            tooltip=["arm:N", number("x"), "seed:O", number("value", percent)],
+            tooltip=[altair.Tooltip("arm:N"), number("x"), altair.Tooltip("seed:O"), number("value", percent)],
         )
         .properties(data=data(rows)),
     ).properties(width="container", height=look.HEIGHT)
@@ -98,13 +101,13 @@ def curves(
     lone = len({row["x"] for row in rows}) == 1  # a line of one point is not seen
     base = altair.Chart().encode(look.color(values), x=altair.X("x:Q", **over(x, rows)))
     bounded = [row for row in means if "low" in row]
-    told, bounds = ["arm:N", number("x")], [number("low", percent), number("high", percent)]
+    told, bounds = [altair.Tooltip("arm:N"), number("x")], [number("low", percent), number("high", percent)]
     chart = altair.layer(
         base.mark_area(opacity=0.18)
-        .encode(y=altair.Y("low:Q", **y), y2="high:Q", tooltip=[*told, *bounds])
+        .encode(y=altair.Y("low:Q", **y), y2=altair.Y2("high:Q"), tooltip=[*told, *bounds])
         .properties(data=data(bounded)),
         base.mark_line(strokeWidth=1, opacity=0.45, point=lone)
-        .encode(look.dash(values), y=altair.Y("value:Q", **y), detail="seed:N")
+        .encode(look.dash(values), y=altair.Y("value:Q", **y), detail=altair.Detail("seed:N"))
         .properties(data=data(rows)),
         base.mark_line(strokeWidth=2.5, point=lone)
         .encode(look.dash(values), y=altair.Y("mean:Q", **y), tooltip=[*told, number("mean", percent)])
@@ -132,7 +135,9 @@ def percentiles(
         )
         views.append(
             altair.layer(
-                base.mark_area(opacity=0.25, color=look.COLORS[0]).encode(y=altair.Y("low:Q", **y), y2="high:Q"),
+                base.mark_area(opacity=0.25, color=look.COLORS[0]).encode(
+                    y=altair.Y("low:Q", **y), y2=altair.Y2("high:Q")
+                ),
                 base.mark_line(color=look.COLORS[0], strokeWidth=2).encode(y=altair.Y("middle:Q", **y)),
                 data=data(rows),
             ).properties(
@@ -215,7 +220,7 @@ def paths(
             look.dash(values, "name"),
             x=altair.X("x:Q", **over(x, rows)),
             y=altair.Y("value:Q", **y),
-            tooltip=["name:N", number("x"), number("value")],
+            tooltip=[altair.Tooltip("name:N"), number("x"), number("value")],
         )
         .properties(width="container", height=look.HEIGHT)
     )
@@ -231,7 +236,7 @@ def scatter(title: str, values: Mapping[str, tuple[float, float]], *, x: str, ax
     base = altair.Chart().encode(
         x=altair.X("x:Q", **axis_of(x, log=log and above[0], empty=not kept)),
         y=altair.Y("value:Q", **upright(axis, log=log and above[1], empty=not kept)),
-        tooltip=["name:N", number("x"), number("value")],
+        tooltip=[altair.Tooltip("name:N"), number("x"), number("value")],
     )
 
     def rows(names: Iterable[str]) -> altair.Data:
@@ -241,10 +246,10 @@ def scatter(title: str, values: Mapping[str, tuple[float, float]], *, x: str, ax
     # A name in the right half stands before its point, so that none runs out of the picture.
     names = [
         base.mark_text(align="left", dx=8, color=look.INK, limit=limit)
-        .encode(text="name:N")
+        .encode(altair.Text("name:N"))
         .properties(data=rows(left)),
         base.mark_text(align="right", dx=-8, color=look.INK, limit=limit)
-        .encode(text="name:N")
+        .encode(altair.Text("name:N"))
         .properties(data=rows(right)),
     ]
     marks = base.mark_point(filled=True, size=60, opacity=0.8, color=look.COLORS[0]).properties(data=rows(kept))

@@ -36,8 +36,10 @@ Rows = list[dict[str, Any]]
 
 
 def data(rows: Rows) -> altair.Data:
-    """In the spec where it is drawn: altair would move InlineData to its top, under a hash."""
-    return altair.Data(values=rows)
+    """In the spec where it is drawn: altair would move InlineData to its top, under a hash. In a tuple, since it
+    copies lists, row by row, with the chart at each of its steps.
+    """
+    return altair.Data(values=tuple(rows))
 
 
 def finite(values: Mapping[int, float]) -> dict[int, float]:
@@ -131,7 +133,7 @@ def labels(base: altair.Chart, written: Rows) -> altair.Chart:
     """The `label` of each row above what it shows, over the whole width."""
     return (
         base.mark_text(align="left", color=INK, limit=altair.ExprRef("width"), yOffset=-9, x=2)
-        .encode(text="label:N")
+        .encode(altair.Text("label:N"))
         .properties(data=data(written))
     )
 
@@ -156,10 +158,10 @@ def intervals(
     line = {key: value for key, value in mark.items() if key != "shape"}
     return [
         base.mark_rule(strokeWidth=2, yOffset=13, **line)
-        .encode(x=altair.X("low:Q", **x), x2="high:Q", tooltip=[name, *bounds])
+        .encode(x=altair.X("low:Q", **x), x2=altair.X2("high:Q"), tooltip=[altair.Tooltip(name), *bounds])
         .properties(data=data(shown)),
         base.mark_point(filled=True, size=90, opacity=1, yOffset=13, **mark)
-        .encode(*marked, x=altair.X(f"{field}:Q", **x), tooltip=[name, number(field, percent)])
+        .encode(*marked, x=altair.X(f"{field}:Q", **x), tooltip=[altair.Tooltip(name), number(field, percent)])
         .properties(data=data(shown)),
     ]
 
