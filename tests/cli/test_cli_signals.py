@@ -25,6 +25,18 @@ DIGITS = (
     "dropout=0.2",
 )
 
+SWALLOWS = """
+import time
+
+try:
+    print("importing", flush=True)
+    time.sleep(60)
+except BaseException:
+    pass
+
+data = None
+"""
+
 
 def until(process, text):
     """Read lines up to one with that text."""
@@ -69,6 +81,16 @@ def test_before_the_first_step_it_ends_at_once(spawn, left, number, code, checkp
     out, err = process.communicate(timeout=30)
     assert (process.returncode, out, err) == (code, "", "normlab: interrupted\n")
     assert left() == set()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_within_an_import_that_swallows_it(spawn, users, number):
+    (users / "swallows.py").write_text(SWALLOWS)
+    process = spawn("train", "--data", "swallows:data")
+    until(process, "importing")
+    process.send_signal(number)
+    assert process.communicate(timeout=30) == ("", "normlab: interrupted\n")
+    assert process.returncode == 128 + number
 
 
 def test_while_torch_is_imported(spawn):

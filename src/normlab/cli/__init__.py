@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 import cyclopts
 
 from normlab import __version__
-from normlab.cli.signals import Ended
+from normlab.cli.signals import Ended, interruptible
 from normlab.errors import NormlabError, one_line
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     debug = "--debug" in tokens
     tokens = [token for token in tokens if token != "--debug"]
     try:
-        with _output():
+        with interruptible(), _output():
             app(tokens, exit_on_error=False, print_error=False)
     except KeyboardInterrupt as interrupt:
         _fail("interrupted", interrupt.exit_code if isinstance(interrupt, Ended) else 130)

@@ -1,6 +1,10 @@
-"""Ctrl-C and SIGTERM as a wish to stop at the next point from which a run can go on."""
+"""Ctrl-C and SIGTERM: at first an end, then a wish to stop at the next point from which a run can go on."""
 
+import contextlib
+import os
 import signal
+import sys
+from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
@@ -11,6 +15,32 @@ class Ended(KeyboardInterrupt):
     def __init__(self, exit_code: int) -> None:
         super().__init__()
         self.exit_code = exit_code
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """While entered, Ctrl-C raises `Ended`, or ends the process if it comes within an import."""
+    before = signal.signal(signal.SIGINT, lambda _, frame: _end(128 + signal.SIGINT, frame))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _end(exit_code: int, frame: FrameType | None) -> None:
+    # A half-imported library turns what is raised in it into its own errors, swallows it, or aborts (torch's C++).
+    if _importing(frame):
+        print("normlab: interrupted", file=sys.stderr, flush=True)
+        os._exit(exit_code)
+    raise Ended(exit_code)
+
+
+def _importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            return True
+        frame = frame.f_back
+    return False
 
 
 class StopSignals:
@@ -37,11 +67,6 @@ class StopSignals:
         """From now on a signal is a wish."""
         self._armed = True
 
-    def heed(self) -> None:
-        """End it all if a signal has come and its exception was lost: an import swallows what a callback raises."""
-        if self.received():
-            raise Ended(self.exit_code)
-
     def received(self) -> bool:
         """Whether one has come."""
         return self._signal is not None
@@ -51,8 +76,8 @@ class StopSignals:
         """128 + the signal, as shells have it."""
         return 128 + (self._signal or signal.SIGINT)
 
-    def _handle(self, number: int, _: FrameType | None) -> None:
+    def _handle(self, number: int, frame: FrameType | None) -> None:
         again = self._signal is not None
         self._signal = number
         if again or not self._armed:
-            raise Ended(self.exit_code)
+            _end(self.exit_code, frame)

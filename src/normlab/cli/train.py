@@ -83,7 +83,6 @@ def train(
         from normlab.train import train as run
         from normlab.train.parallel import joined
 
-        signals.heed()
         with joined() as first:
             console.quiet = not first
             try:
