@@ -106,7 +106,8 @@ def cases(draw):
     kinds = st.sampled_from(list(ACTIVATIONS))
     norm = draw(st.sampled_from(["batch", "batch", "fixed", "none"]))
     before, activation = draw(st.one_of(st.just("none"), kinds)), draw(kinds)
-    case = Case(1, shape, Settings(stride, padding, before, norm, 1e-5, activation), weight)
+    part = draw(st.sampled_from(["both", "both", "mean", "variance"]))
+    case = Case(1, shape, Settings(stride, padding, before, norm, 1e-5, activation, part=part), weight)
     inner = case.inner
     pool = _pools(draw, inner[1:]) if not flat and draw(st.booleans()) else None
     work = math.prod(inner) * (1 if weight is None else math.prod(weight[1:]))
@@ -156,7 +157,8 @@ def before_activation(case, tensors):
     y, _, _ = through(dataclasses.replace(plain, before="none", norm="none"), "weight", "bias")
     y = unpack_reference(y)
     var = given.get("var") if var is None else var
-    factor = torch.ones(y.shape[1], dtype=torch.float64) if var is None else (var + case.settings.eps).rsqrt()
+    scales = var is not None and case.settings.part != "mean"
+    factor = (var + case.settings.eps).rsqrt() if scales else torch.ones(y.shape[1], dtype=torch.float64)
     return unpack_reference(z), y, factor, given.get("gamma", torch.ones(1, dtype=torch.float64)).abs()
 
 

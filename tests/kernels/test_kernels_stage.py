@@ -40,6 +40,12 @@ CASES = {
         33, (4, 6, 7), Settings(norm="fixed", activation="tanh", pool=POOLS["avg, overlapping"]), affine=True
     ),
     "only a head": Case(17, (2, 5, 5), Settings((1, 1), (1, 1)), (3, 2, 3, 3), True),
+    "mean alone": Case(
+        21, (3, 7, 6), Settings(norm="batch", activation="tanh", part="mean"), (5, 3, 3, 3), affine=True
+    ),
+    "variance alone": Case(
+        300, (19,), Settings(norm="batch", activation="relu", part="variance"), (33, 19), True, True, mask=True
+    ),
     "flat": Case(21, (9,), Settings(norm="batch", activation="gelu-tanh"), residual=True, affine=True),
 }
 every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
@@ -235,6 +241,10 @@ SMALL = {
     ),
     "tanh": Case(3, (2, 3, 3), Settings(activation="gelu-tanh"), (2, 2, 2, 2), residual=True, mask=True),
     "relu": Case(3, (2, 3, 3), Settings((1, 1), (0, 0), "relu", "batch", 1e-2, "tanh"), (2, 2, 1, 1), affine=True),
+    **{
+        part: Case(5, (2, 2, 3), Settings(norm="batch", eps=1e-2, activation="silu", part=part), affine=True)
+        for part in ("mean", "variance")
+    },
 }
 every_small = pytest.mark.parametrize("case", SMALL.values(), ids=SMALL)
 

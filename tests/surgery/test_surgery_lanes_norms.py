@@ -14,6 +14,8 @@ pytestmark = pytest.mark.usefixtures("reference")
 
 EXCHANGEABLE = [name for name in norm_names() if getattr(make_norm(name, 4, 2), "exchangeable", False)]
 
+NATIVE = ("mean-only", "variance-only")
+
 
 def network(name: str) -> nn.Module:
     return nn.Sequential(
@@ -40,8 +42,21 @@ def test_the_whole_family_was_asked() -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", EXCHANGEABLE)
-def test_they_train_on_lanes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", NATIVE)
+def test_mean_and_variance_alone_are_in_the_stages(name: str) -> None:
+    plain, fast, changes = twins(lambda: network(name))
+    assert changes.done == {
+        "0": f"conv 3x3, {name} batch norm, relu, max pool 2x2 in lanes",
+        "4": f"conv 3x3, {name} batch norm, tanh in lanes",
+        "8": f"linear, {name} batch norm, sigmoid in lanes",
+        "11": "linear in lanes",
+    }
+    assert not changes.left
+    assert_same_training(fast, plain, (2 * LANES, LANES + 1, LANES))
+
+
+@pytest.mark.parametrize("name", sorted({*EXCHANGEABLE} - {*NATIVE}))
+def test_the_others_train_on_lanes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     plain, fast, changes = twins(lambda: network(name))
     assert changes.done["1"] == f"{type(plain[1]).__name__} by torch, on lanes"
     assert not changes.left

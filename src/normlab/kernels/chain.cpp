@@ -10,11 +10,12 @@ namespace {
 
 enum Head { NO_HEAD, CONVOLUTION, LINEAR };
 enum Norm { NO_NORM, BATCH, FIXED };
+enum Part { BOTH, MEAN, VARIANCE };
 enum Tracking { UNTRACKED, FINITE_ONLY, ALWAYS };
 
 // As `program.py` writes them: NUMBERS whole numbers, the count of the sources and these, TENSORS tensors and FACTORS
 // factors for each stage.
-constexpr int64_t NUMBERS = 20, TENSORS = 10, FACTORS = 2, SAVED = 4, GRADIENTS = 5;
+constexpr int64_t NUMBERS = 21, TENSORS = 10, FACTORS = 2, SAVED = 4, GRADIENTS = 5;
 
 struct Stage {
   int64_t head, tracking, inner_residual, flatten, needs_gradient;
@@ -34,17 +35,19 @@ struct Stage {
     e.before = n[5];
     e.activation = n[6];
     e.batch = norm == BATCH;
-    e.pool = n[8];
+    e.centers = Part(n[8]) != VARIANCE;
+    e.scales = Part(n[8]) != MEAN;
+    e.pool = n[9];
     for (int axis = 0; axis < 2; ++axis) {
-      e.size[axis] = n[9 + axis];
-      e.stride[axis] = n[11 + axis];
-      e.padding[axis] = n[13 + axis];
+      e.size[axis] = n[10 + axis];
+      e.stride[axis] = n[12 + axis];
+      e.padding[axis] = n[14 + axis];
     }
-    e.count_padding = n[15];
-    tracking = n[16];
-    inner_residual = n[17];
-    flatten = n[18];
-    needs_gradient = n[19];
+    e.count_padding = n[16];
+    tracking = n[17];
+    inner_residual = n[18];
+    flatten = n[19];
+    needs_gradient = n[20];
     sources.assign(n + NUMBERS + 1, n + NUMBERS + 1 + n[NUMBERS]);
     MaybeTensor* const all[TENSORS] = {&weight, &bias,     &e.gamma, &e.beta,     &e.mean,
                                        &e.var,  &tracked, &nonfinite, &e.residual, &e.mask};

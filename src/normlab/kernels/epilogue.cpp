@@ -53,8 +53,8 @@ Affine affine(const Epilogue& e, int64_t channels) {
   const float *mean = numbers(e.mean, channels), *var = numbers(e.var, channels);
   const float *gamma = numbers(e.gamma, channels), *beta = numbers(e.beta, channels);
   for (int64_t c = 0; mean && c < channels; ++c) {
-    a.scale[c] = float((gamma ? gamma[c] : 1.0) / std::sqrt(double(var[c]) + e.eps));
-    a.shift[c] = float((beta ? beta[c] : 0.0) - double(mean[c]) * a.scale[c]);
+    a.scale[c] = float((gamma ? gamma[c] : 1.0) * e.inverse(var[c]));
+    a.shift[c] = float((beta ? beta[c] : 0.0) - (e.centers ? double(mean[c]) * a.scale[c] : 0.0));
   }
   return a;
 }
@@ -394,17 +394,18 @@ EpilogueBackward::EpilogueBackward(const Epilogue& e, const Tensor& gradient, co
       sum += gradient_sums[block * channels + channel];
       product += product_sums[block * channels + channel];
     }
-    const double inverse = 1.0 / std::sqrt(double(var[channel]) + e.eps);
+    if (!e.centers) product += middle_[channel] * sum;
+    const double inverse = e.inverse(var[channel]);
     static_cast<float*>(beta.data_ptr())[channel] = float(sum);
     static_cast<float*>(gamma.data_ptr())[channel] = float(product * inverse);
-    if (e.batch) {
-      factor_[channel] = float(-a.scale[channel] * product * inverse * inverse / elements);
-      offset_[channel] = float(-a.scale[channel] * sum / elements);
-    }
+    if (!e.batch) continue;
+    if (e.scales) factor_[channel] = float(-a.scale[channel] * product * inverse * inverse / elements);
+    if (e.centers) offset_[channel] = float(-a.scale[channel] * sum / elements);
   }
 }
 
-// dy = scale * (dz - mean(dz) - normalized * mean(dz * normalized)), the means only where statistics are the batch's.
+// dy = scale * (dz - mean(dz) - deviation / std * mean(dz * normalized)), the means only where statistics are the
+// batch's: the first of a norm that takes off the mean, the second of one that takes off the deviation.
 void EpilogueBackward::finish(int64_t block, vec* out) const {
   const Shape shape(y_);
   const int64_t plane = shape.plane();

@@ -48,6 +48,7 @@ class Numbers(NamedTuple):
     before: int
     activation: int
     norm: int
+    part: int
     pool: int
     pool_size: Pair
     pool_stride: Pair
@@ -60,7 +61,7 @@ class Numbers(NamedTuple):
     sources: tuple[int, ...]
 
 
-_FIXED = 20
+_FIXED = 21
 """Numbers of a stage before the count of its sources."""
 
 
@@ -85,10 +86,10 @@ class Link:
     """Those before and after `needs_gradient`."""
 
     def __post_init__(self) -> None:
-        before, activation, _, *pool = self.settings.numbers
+        before, activation, *rest = self.settings.numbers
         numbers = (
             _HEADS.index(self.head), *self.settings.geometry, before, activation, _NORMS.index(self.settings.norm),
-            *pool, _TRACKINGS.index(self.tracking), -1 if self.residual is None else self.residual, int(self.flatten),
+            *rest, _TRACKINGS.index(self.tracking), -1 if self.residual is None else self.residual, int(self.flatten),
         )  # fmt: skip
         object.__setattr__(self, "numbers", (numbers, (len(self.sources), *self.sources)))
 
@@ -126,14 +127,15 @@ def read(numbers: Sequence[int]) -> Iterator[Numbers]:
             before=n[5],
             activation=n[6],
             norm=n[7],
-            pool=n[8],
-            pool_size=(n[9], n[10]),
-            pool_stride=(n[11], n[12]),
-            pool_padding=(n[13], n[14]),
-            count_padding=n[15],
-            tracking=n[16],
-            residual=n[17],
-            flatten=n[18],
-            needs_gradient=n[19],
+            part=n[8],
+            pool=n[9],
+            pool_size=(n[10], n[11]),
+            pool_stride=(n[12], n[13]),
+            pool_padding=(n[14], n[15]),
+            count_padding=n[16],
+            tracking=n[17],
+            residual=n[18],
+            flatten=n[19],
+            needs_gradient=n[20],
             sources=tuple(numbers[first:at]),
         )

@@ -4,9 +4,11 @@ import dataclasses
 from typing import Literal, get_args
 
 Activation = Literal["none", "relu", "sigmoid", "tanh", "gelu", "gelu-tanh", "silu"]
+Part = Literal["both", "mean", "variance"]
 Pair = tuple[int, int]
 
 _ACTIVATIONS = get_args(Activation)
+_PARTS = get_args(Part)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +36,8 @@ class Settings:
     eps: float = 1e-5
     activation: Activation = "none"
     pool: Pool | None = None
+    part: Part = "both"
+    """Which of the statistics the norm takes off."""
 
     geometry: tuple[int, ...] = dataclasses.field(init=False, repr=False, compare=False)
     """As the native convolution takes it."""
@@ -45,6 +49,6 @@ class Settings:
         shape = (*pool.size, *pool.stride, *pool.padding, int(pool.count_padding)) if pool else (0,) * 7
         kind = ("avg", "max").index(pool.kind) + 1 if pool else 0
         activations = (_ACTIVATIONS.index(self.before), _ACTIVATIONS.index(self.activation))
-        numbers = (*activations, int(self.norm == "batch"), kind, *shape)
+        numbers = (*activations, _PARTS.index(self.part), kind, *shape)
         object.__setattr__(self, "geometry", (*self.stride, *self.padding))
         object.__setattr__(self, "numbers", numbers)

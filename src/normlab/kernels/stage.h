@@ -2,6 +2,7 @@
 // while it is in the cache: statistics right behind the convolution, a gradient right before it.
 #pragma once
 
+#include <cmath>
 #include <functional>
 
 #include "lanes.h"
@@ -49,6 +50,7 @@ struct Epilogue {
   double eps = 0;
   int64_t before = 0, activation = 0;
   bool batch = false;  // mean and var are this batch's own
+  bool centers = true, scales = true;  // whether the norm takes off the mean, the deviation
   int64_t pool = 0;    // 0 none, 1 average, 2 maximum
   int64_t size[2] = {}, stride[2] = {}, padding[2] = {};
   bool count_padding = false;
@@ -59,6 +61,7 @@ struct Epilogue {
   }
   bool in_pairs() const { return pool && tiles() && size[0] == 2 && size[1] == 2; }
   int64_t out(int64_t length, int axis) const;
+  double inverse(float variance) const { return scales ? 1.0 / std::sqrt(double(variance) + eps) : 1.0; }
 
   Tensor forward(const Tensor& y) const;
 };

@@ -54,7 +54,8 @@ def stage_reference(
     if settings.norm != "none":
         assert mean is not None
         assert var is not None
-        y = (y - _column(mean, y)) * _column((var + settings.eps).rsqrt(), y)
+        y = y if settings.part == "variance" else y - _column(mean, y)
+        y = y if settings.part == "mean" else y * _column((var + settings.eps).rsqrt(), y)
         y = y if gamma is None else y * _column(gamma, y)
         y = y if beta is None else y + _column(beta, y)
     y = y if residual is None else y + unpack_reference(residual)

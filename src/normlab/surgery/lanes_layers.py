@@ -93,7 +93,7 @@ def describe(layer: nn.Module) -> str:
             map(str, pair(layer.kernel_size))
         )
     if type(layer) in lanes_norm.KNOWN:
-        return "frozen batch norm" if type(layer) in lanes_norm.FROZEN else "batch norm"
+        return lanes_norm.describe(layer)
     named = {nn.Linear: "linear", nn.AdaptiveAvgPool2d: "global avg pool", Add: "add", nn.Dropout: "dropout"}
     return named.get(type(layer)) or _ACTIVATIONS[type(layer)]
 

@@ -6,14 +6,21 @@ from typing import Literal, cast
 import torch
 from torch import Tensor, nn
 
+from normlab.kernels.settings import Part
 from normlab.norms.batch import BatchNorm1d, BatchNorm2d
 from normlab.norms.frozen import FrozenBatchNorm1d, FrozenBatchNorm2d
+from normlab.norms.mean_only import MeanOnlyBatchNorm1d, MeanOnlyBatchNorm2d
 from normlab.norms.standardize import BatchStatistics
+from normlab.norms.variance_only import VarianceOnlyBatchNorm1d, VarianceOnlyBatchNorm2d
 from normlab.surgery.find import BatchNorm
 
 TORCHS = (nn.BatchNorm1d, nn.BatchNorm2d)
 FROZEN = (FrozenBatchNorm1d, FrozenBatchNorm2d)
-KNOWN = (*TORCHS, *FROZEN, BatchNorm1d, BatchNorm2d)
+_PARTS: dict[type, Part] = {
+    **dict.fromkeys((MeanOnlyBatchNorm1d, MeanOnlyBatchNorm2d), "mean"),
+    **dict.fromkeys((VarianceOnlyBatchNorm1d, VarianceOnlyBatchNorm2d), "variance"),
+}
+KNOWN = (*TORCHS, *FROZEN, BatchNorm1d, BatchNorm2d, *_PARTS)
 """These classes themselves: what a subclass does, only its forward knows."""
 
 Mode = Literal["none", "batch", "fixed"]
@@ -26,6 +33,17 @@ def mode(norm: BatchNorm | None) -> Mode:
     if type(norm) in FROZEN:
         return "fixed"
     return "batch" if norm.training or norm.running_mean is None or norm.running_var is None else "fixed"
+
+
+def part(norm: BatchNorm | None) -> Part:
+    """Which of the statistics it takes off."""
+    return _PARTS.get(type(norm), "both")
+
+
+def describe(norm: nn.Module) -> str:
+    """In two words or three."""
+    kind = "frozen " if type(norm) in FROZEN else f"{_PARTS[type(norm)]}-only " if type(norm) in _PARTS else ""
+    return f"{kind}batch norm"
 
 
 def track(norm: BatchNorm, count: int, mean: Tensor, var: Tensor) -> None:

@@ -208,7 +208,7 @@ class Stage:
                 return None
         eps = 1e-5 if norm is None else norm.eps
         before, after = self._activations
-        return Settings(stride, padding, before, mode, eps, after, pool), shape, positions
+        return Settings(stride, padding, before, mode, eps, after, pool, lanes_norm.part(norm)), shape, positions
 
 
 def _outputs(size: Shape, window: Shape, stride: Pair, padding: Pair) -> Shape:

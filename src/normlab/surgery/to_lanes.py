@@ -18,10 +18,11 @@ from normlab.surgery.lanes_trace import Flow, Unsafe
 
 
 def to_lanes(model: nn.Module) -> Changes:
-    """Run a model's convolutions and linear layers, with the batch norms, activations, dropouts, residuals and
-    pooling around them, in stages on lane tensors: as many images side by side as the vector unit has lanes. The
-    norms of `normlab.nn` to which it is all one how a channel's values are spread over examples and positions
-    (whitening, integral transforms, mean or variance alone, renormalization) are called on the lanes as they lie.
+    """Run a model's convolutions and linear layers, with the batch norms (whole, frozen, of the mean or the variance
+    alone), activations, dropouts, residuals and pooling around them, in stages on lane tensors: as many images side
+    by side as the vector unit has lanes. The norms of `normlab.nn` to which it is all one how a channel's values are
+    spread over examples and positions (whitening, integral transforms, renormalization) are called on the lanes as
+    they lie.
 
     The modules stay as they are, with their parameters, buffers, hooks and modes; only `forward` of the model, or
     of the largest parts that can be traced, is shadowed by an attribute of the instance. It takes a tensor or
