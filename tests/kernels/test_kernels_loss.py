@@ -94,13 +94,6 @@ def test_no_thread_count_changes_a_bit(native, threads):
     assert torch.equal(found[0][1], found[1][1])
 
 
-@pytest.mark.parametrize("shapes", [[(3,)], [(120, 256), (84,), (1, 1)], [(6, 1, 5, 5), (17, 33), ()]])
-def test_the_norm_of_all(native, shapes):
-    tensors = [torch.randn(shape, generator=torch.Generator().manual_seed(0)) for shape in shapes]
-    expected = torch.cat([each.double().flatten() for each in tensors]).norm()
-    torch.testing.assert_close(torch.ops.normlab.total_norm(tensors), expected, rtol=1e-6, atol=0)
-
-
 @pytest.mark.parametrize(
     ("logits", "targets"),
     [

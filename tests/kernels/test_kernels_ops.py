@@ -49,7 +49,10 @@ def arguments():
             (gradient, image, count, tensors, saved, program, factors, needs_x) for needs_x in (True, False)
         ],
         "cross_entropy": [(lanes(10), count, torch.arange(count) % 10)],
-        "total_norm": [(tensors[:3],)],
+        "training_step": [
+            (image, count, torch.arange(count) % 7, tensors, program, factors, *gradients)
+            for gradients in (([], []), ([5, 0, 1], [0, 1, 2]), ([1, 2, 5], [0, 0, 1]))
+        ],
         "pack": [
             (torch.randn(5, 3, 2), None, 1.0, 0.0),
             (torch.randint(0, 256, (5, 3), dtype=torch.uint8), torch.tensor([4, 4, 0]), 0.5, -1.0),
@@ -61,7 +64,7 @@ def arguments():
 
 
 NAMES = [
-    "chain", "chain_backward", "cross_entropy", "pack", "total_norm", "track", "unpack", "unpack_backward", "width"
+    "chain", "chain_backward", "cross_entropy", "pack", "track", "training_step", "unpack", "unpack_backward", "width"
 ]  # fmt: skip
 
 

@@ -52,8 +52,8 @@ def train(
         recipe: what to train.
         model_options: options of the model, as k=v. lenet takes activation, pooling, norms, bias, dropout,
             init, eps and momentum; mlp has widths instead of pooling.
-        norm: put this normalization in the place of every batch norm: batch, none, or your own layer class
-            as pkg.module:callable.
+        norm: put this normalization in the place of every batch norm: one of those that `normlab explain` lists,
+            none, or your own layer class as pkg.module:callable.
         checkpoints: leave a checkpoint in this folder after every epoch.
         resume: go on from the newest checkpoint, of --checkpoints or of an interrupted run of this recipe.
         plot: draw loss and accuracies into this file: .png, .svg or .html.
@@ -81,8 +81,10 @@ def train(
         from normlab.cli.watch import observer_for
         from normlab.train import Interrupted
         from normlab.train import train as run
+        from normlab.train.memory import keep_freed
         from normlab.train.parallel import joined
 
+        keep_freed()
         with joined() as first:
             console.quiet = not first
             try:

@@ -13,12 +13,10 @@ from torch.autograd import Function
 
 from normlab.kernels.lanes import Lanes, native
 from normlab.kernels.loss import Outcome
-from normlab.kernels.program import INPUT, SAVED, Head, Link, Program, Tensors, written
+from normlab.kernels.program import GRADIENT_PLACES, INPUT, SAVED, Head, Link, Program, Tensors, written
 from normlab.kernels.settings import Settings
 from normlab.kernels.stage import stage_reference
 
-_PLACES = (0, 1, 2, 3, 8)
-"""Of the tensors that have gradients: weight, bias, gamma, beta, residual."""
 _KEPT = (4, 5, 6, 7)
 """Of those that a norm keeps: mean, variance and its counts."""
 _MASK = Tensors._fields.index("mask")
@@ -39,13 +37,16 @@ class Chain:
         self.links, self.tensors = tuple(links), tuple(tensors)
         self._flat: list[Tensor | None] = [value for each in tensors for value in each]
         self._wanting = [
-            (1 + stage * len(_PLACES) + number, tensor)
+            (stage * len(GRADIENT_PLACES) + number, tensor)
             for stage, each in enumerate(tensors)
-            for number, place in enumerate(_PLACES)
+            for number, place in enumerate(GRADIENT_PLACES)
             if (tensor := each[place]) is not None and tensor.requires_grad
         ]
-        stages = {(at - 1) // len(_PLACES) for at, _ in self._wanting}
+        stages = {at // len(GRADIENT_PLACES) for at, _ in self._wanting}
         self._program = written(links, [each in stages for each in range(len(links))])
+        self._owners = list(dict.fromkeys(self.wanting))  # a tensor may serve in several places
+        numbers = {tensor: number for number, tensor in enumerate(self._owners)}
+        self._gradients = [at for at, _ in self._wanting], [numbers[tensor] for tensor in self.wanting]
 
     @property
     def wanting(self) -> list[Tensor]:
@@ -69,20 +70,16 @@ class Chain:
             masks: see above.
 
         """
-        given, saved = _run(x.data, x.count, self._program, self._given(masks))
-        outcome, gradient = torch.ops.normlab.cross_entropy.default(saved[-SAVED], x.count, targets)
-        found = torch.ops.normlab.chain_backward.default(
-            gradient, x.data, x.count, given, saved, self._program.numbers, self._program.factors, False
+        links, numbers, factors = self._program
+        given = _contiguous(self._given(masks))
+        outcome, *gradients = torch.ops.normlab.training_step.default(
+            x.data, x.count, targets, given, numbers, factors, *self._gradients
         )
-        gradients: dict[Tensor, Tensor] = {}
-        for at, tensor in self._wanting:
-            shared = gradients.get(tensor)
-            gradients[tensor] = found[at] if shared is None else shared + found[at]
-        for tensor, its in gradients.items():
+        _moved(links, given)
+        for tensor, its in zip(self._owners, gradients, strict=True):
             tensor.grad = its
-        norm = torch.ops.normlab.total_norm.default(list(gradients.values()))
-        loss, correct = outcome.tolist()
-        return Outcome(loss, int(correct), norm.item())
+        loss, correct, norm = outcome.tolist()
+        return Outcome(loss, int(correct), norm)
 
     @torch.no_grad()
     def judge(self, x: Lanes, targets: Tensor) -> tuple[float, int]:
@@ -157,10 +154,16 @@ def _run(x: Tensor, count: int, program: Program, flat: Sequence[Tensor | None])
     saved = torch.ops.normlab.chain.default(x, count, given, numbers, factors)
     if any(link.tracking != "none" for link in links):
         torch.ops.normlab.track.default(x, count, given, saved, numbers, factors)
-        if not torch.compiler.is_compiling():  # an op of ours is not known to autograd, nor what it moves
-            kept = [given[at * _SIZE + place] for at in range(len(links)) for place in _KEPT]
-            torch.autograd.graph.increment_version([each for each in kept if each is not _NONE])
+        _moved(links, given)
     return given, saved
+
+
+def _moved(links: Sequence[Link], given: Sequence[Tensor]) -> None:
+    """Tell autograd, to which an op of ours is not known, nor what it moves."""
+    if not torch.compiler.is_compiling():
+        tracking = (at for at, link in enumerate(links) if link.tracking != "none")
+        kept = [given[at * _SIZE + place] for at in tracking for place in _KEPT]
+        torch.autograd.graph.increment_version([each for each in kept if each is not _NONE])
 
 
 def _contiguous(flat: Sequence[Tensor | None]) -> list[Tensor]:
@@ -205,9 +208,9 @@ class _Chain(Function):
         result: list[Tensor | None] = [None] * len(needed)
         result[0] = found[0] if needed[0] else None
         for index in range(len(ctx.program.links)):
-            for number, place in enumerate(_PLACES):
+            for number, place in enumerate(GRADIENT_PLACES):
                 if needed[at := 3 + index * _SIZE + place]:
-                    result[at] = found[1 + index * len(_PLACES) + number]
+                    result[at] = found[1 + index * len(GRADIENT_PLACES) + number]
         return tuple(result)
 
 

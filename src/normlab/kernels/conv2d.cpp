@@ -210,7 +210,7 @@ Tensor conv2d(const Tensor& x, const Tensor& weight, const MaybeTensor& bias, co
   const Geometry g = geometry_of(geometry);
   const Sides sides = sides_out(shape, weight, g);
   const int64_t outputs = weight.size(0), block_out = outputs * sides.height * sides.width;
-  Tensor out = empty({shape.blocks, outputs, sides.height, sides.width, LANES});
+  Tensor out = unwritten({shape.blocks, outputs, sides.height, sides.width, LANES});
   const Product2d product(weight, numbers(bias, outputs), g, shape, sides, false);
   const vec* const from = vectors(x);
   vec* const to = written(out);
@@ -300,13 +300,13 @@ Gradients conv2d_backward(const Gradient& gradient, const Tensor& x, const Tenso
     const int64_t channel = tap / (kh * kw), row = tap / kw % kh, column = tap % kw;
     offsets[tap] = channel * padded_plane + row * padded_width + column;
   }
-  Gradients result{empty({0}), empty({0}), empty({0})};
+  Gradients result;
   std::optional<Product2d> product;
   vec* to = nullptr;
   if (of_input) {
-    result.input = torch::stable::empty_like(x);
+    result.input = unwritten_like(x);
     product.emplace(weight, nullptr, g, in, sides, true);
-    to = written(result.input);
+    to = written(*result.input);
   }
   const Cut chunks{in.blocks, std::min(in.blocks, CHUNKS)};
   const int64_t numbers_each = of_weight ? outputs * (taps + 1) : 0;
@@ -343,10 +343,10 @@ Gradients conv2d_backward(const Gradient& gradient, const Tensor& x, const Tenso
     }
   });
   if (of_weight) {
-    result.weight = empty({outputs, in.channels, kh, kw});
-    result.bias = empty({outputs});
-    float* const dweight = static_cast<float*>(result.weight.data_ptr());
-    float* const dbias = static_cast<float*>(result.bias.data_ptr());
+    result.weight = unwritten({outputs, in.channels, kh, kw});
+    result.bias = unwritten({outputs});
+    float* const dweight = static_cast<float*>(result.weight->data_ptr());
+    float* const dbias = static_cast<float*>(result.bias->data_ptr());
     for (int64_t chunk = 1; chunk < chunks.parts; ++chunk) {
       for (int64_t i = 0; i < numbers_each; ++i) partial[i] += partial[chunk * numbers_each + i];
     }

@@ -221,7 +221,7 @@ void Statistics::add(int64_t block, const vec* y, int64_t plane) {
 }
 
 std::tuple<Tensor, Tensor> Statistics::merged(int64_t plane) const {
-  Tensor mean = empty({channels_}), var = empty({channels_});
+  Tensor mean = unwritten({channels_}), var = unwritten({channels_});
   for (int64_t channel = 0; channel < channels_; ++channel) {
     double elements = 0, middle = 0, squared = 0;
     for (int64_t block = 0; block < blocks_; ++block) {
@@ -249,8 +249,8 @@ Tensor Epilogue::forward(const Tensor& y) const {
   const Shape shape(y);
   STD_TORCH_CHECK(!pool || y.dim() == 5, "expected images to pool");
   const int64_t height = out(shape.height, 0), width = out(shape.width, 1);
-  Tensor result = y.dim() == 5 ? empty({shape.blocks, shape.channels, height, width, LANES})
-                               : empty({shape.blocks, shape.channels, LANES});
+  Tensor result = y.dim() == 5 ? unwritten({shape.blocks, shape.channels, height, width, LANES})
+                               : unwritten({shape.blocks, shape.channels, LANES});
   const Affine a = affine(*this, shape.channels);
   const vec *const all = vectors(y), *const added = vectors(residual, shape), *const factors = vectors(mask, shape);
   vec* const to_all = written(result);
@@ -298,8 +298,7 @@ Tensor Epilogue::forward(const Tensor& y) const {
 }
 
 EpilogueBackward::EpilogueBackward(const Epilogue& e, const Tensor& gradient, const Tensor& y, int64_t count)
-    : residual(empty({0})), gamma(empty({0})), beta(empty({0})), epilogue_(e), y_(y), z_(torch::stable::empty_like(y)),
-      count_(count) {
+    : epilogue_(e), y_(y), z_(unwritten_like(y)), count_(count) {
   const Shape shape(y), shape_out(gradient);
   const int64_t plane = shape.plane(), channels = shape.channels;
   const Affine a = affine(e, channels);
@@ -384,8 +383,8 @@ EpilogueBackward::EpilogueBackward(const Epilogue& e, const Tensor& gradient, co
 
   if (e.residual) residual = e.mean || e.before ? z_ : torch::stable::clone(z_);
   if (!e.mean) return;
-  gamma = empty({channels});
-  beta = empty({channels});
+  gamma = unwritten({channels});
+  beta = unwritten({channels});
   const float* const var = numbers(*e.var);
   const double elements = double(count) * plane;
   for (int64_t channel = 0; channel < channels; ++channel) {
@@ -396,8 +395,8 @@ EpilogueBackward::EpilogueBackward(const Epilogue& e, const Tensor& gradient, co
     }
     if (!e.centers) product += middle_[channel] * sum;
     const double inverse = e.inverse(var[channel]);
-    static_cast<float*>(beta.data_ptr())[channel] = float(sum);
-    static_cast<float*>(gamma.data_ptr())[channel] = float(product * inverse);
+    static_cast<float*>(beta->data_ptr())[channel] = float(sum);
+    static_cast<float*>(gamma->data_ptr())[channel] = float(product * inverse);
     if (!e.batch) continue;
     if (e.scales) factor_[channel] = float(-a.scale[channel] * product * inverse * inverse / elements);
     if (e.centers) offset_[channel] = float(-a.scale[channel] * sum / elements);
@@ -435,7 +434,7 @@ void EpilogueBackward::finish(int64_t block, vec* out) const {
 Tensor EpilogueBackward::input() {
   if (!epilogue_.mean && !epilogue_.before) return z_;
   const Shape shape(y_);
-  Tensor result = epilogue_.residual ? torch::stable::empty_like(y_) : z_;
+  Tensor result = epilogue_.residual ? unwritten_like(y_) : z_;
   vec* const to = written(result);
   parallel(shape.blocks, [&](int64_t block) { finish(block, to + block * shape.block()); });
   return result;

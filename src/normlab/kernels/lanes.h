@@ -377,9 +377,18 @@ inline const vec* vectors(const std::optional<Tensor>& x, const Shape& shape) {
   return vectors(*x);
 }
 
-inline Tensor empty(std::initializer_list<int64_t> shape) {
-  return torch::stable::empty({shape.begin(), shape.size()}, torch::headeronly::ScalarType::Float);
+// Numbers of a shape, not yet written. torch::stable::empty looks its operator up by name at every call.
+inline Tensor unwritten(torch::headeronly::IntHeaderOnlyArrayRef shape) {
+  const int64_t dim = shape.size();
+  std::vector<int64_t> strides(dim);
+  for (int64_t i = dim - 1, stride = 1; i >= 0; stride *= shape[i--]) strides[i] = stride;
+  AtenTensorHandle handle;
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(dim, shape.data(), strides.data(), aoti_torch_dtype_float32(),
+                                                         aoti_torch_device_type_cpu(), 0, &handle));
+  return Tensor(handle);
 }
+inline Tensor unwritten(std::initializer_list<int64_t> shape) { return unwritten({shape.begin(), shape.size()}); }
+inline Tensor unwritten_like(const Tensor& x) { return unwritten(x.sizes()); }
 
 template <class F>
 inline void parallel(int64_t count, const F& f) {

@@ -50,7 +50,7 @@ Tensor linear(const Tensor& x, const Tensor& weight, const MaybeTensor& bias) {
   STD_TORCH_CHECK(x.dim() == 3 && weight.dim() == 2 && weight.size(1) == shape.channels, "expected weight (out, ",
                   shape.channels, ")");
   const int64_t outputs = weight.size(0);
-  Tensor out = empty({shape.blocks, outputs, LANES});
+  Tensor out = unwritten({shape.blocks, outputs, LANES});
   const float* const rows = numbers(weight);
   const auto weight_of = [&](Product& p, int64_t output, int64_t, int64_t r) {
     p.weight = rows + output * shape.channels + r;
@@ -67,7 +67,7 @@ namespace {
 Tensor backward_input(const Tensor& gradient, const Tensor& weight) {
   const Shape shape(gradient);
   const int64_t inputs = weight.size(1);
-  Tensor out = empty({shape.blocks, inputs, LANES});
+  Tensor out = unwritten({shape.blocks, inputs, LANES});
   const Tiling tiles = tiling(inputs, shape.blocks);
   // A tile's weights side by side: in the matrix they lie a row apart, on few lines of the cache.
   const float* const rows = numbers(weight);
@@ -128,10 +128,10 @@ void backward_weight(const Tensor& gradient, const Tensor& x, Gradients& result)
   const Shape in(x), out(gradient);
   const int64_t inputs = in.channels, outputs = out.channels;
   const int64_t width = ((inputs + LANES - 1) / LANES + COLUMNS - 1) / COLUMNS * COLUMNS;  // vectors of a row
-  result.weight = empty({outputs, inputs});
-  result.bias = empty({outputs});
-  float* const dweight = static_cast<float*>(result.weight.data_ptr());
-  float* const dbias = static_cast<float*>(result.bias.data_ptr());
+  result.weight = unwritten({outputs, inputs});
+  result.bias = unwritten({outputs});
+  float* const dweight = static_cast<float*>(result.weight->data_ptr());
+  float* const dbias = static_cast<float*>(result.bias->data_ptr());
   const vec *x_in = vectors(x), *g_in = vectors(gradient);
   vec* const rows = scratch<1>(in.blocks * LANES * width);  // x as (images, inputs)
   parallel(in.blocks, [&](int64_t block) {
@@ -165,7 +165,7 @@ Gradients linear_backward(const Tensor& gradient, const Tensor& x, const Tensor&
   STD_TORCH_CHECK(x.dim() == 3 && gradient.dim() == 3, "expected features, not images");
   STD_TORCH_CHECK(weight.dim() == 2 && weight.size(0) == gradient.size(1), "expected weight (", gradient.size(1), ", in)");
   Shape(gradient).expect(x.size(0), weight.size(0), 1, 1);
-  Gradients result{empty({0}), empty({0}), empty({0})};
+  Gradients result;
   if (of_input) result.input = backward_input(gradient, weight);
   if (of_weight) backward_weight(gradient, x, result);
   return result;

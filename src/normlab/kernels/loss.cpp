@@ -1,13 +1,10 @@
 // Softmax cross-entropy of logits in lanes (Bridle 1990), and the norm of what it gave: what a training step ends with.
+#include "loss.h"
+
 #include <cmath>
 
-#include "lanes.h"
-
 namespace normlab {
-namespace {
 
-// Mean loss and number of right answers, float64 (2,), and the gradient of the mean loss. A tie is right where the
-// first of the largest logits is.
 std::tuple<Tensor, Tensor> cross_entropy(const Tensor& logits, int64_t count, const Tensor& targets) {
   using torch::headeronly::ScalarType;
   const Shape shape(logits);
@@ -21,7 +18,7 @@ std::tuple<Tensor, Tensor> cross_entropy(const Tensor& logits, int64_t count, co
   for (int64_t i = 0; i < count; ++i) {
     STD_TORCH_CHECK(labels[i] >= 0 && labels[i] < classes, "expected targets from 0 to ", classes - 1);
   }
-  Tensor gradient = torch::stable::empty_like(logits);
+  Tensor gradient = unwritten_like(logits);
   const vec* const all = vectors(logits);
   vec* const out = written(gradient);
   std::vector<double> losses(shape.blocks);
@@ -56,8 +53,7 @@ std::tuple<Tensor, Tensor> cross_entropy(const Tensor& logits, int64_t count, co
   return {outcome, gradient};
 }
 
-// The Euclidean norm of all tensors together, float64 ().
-Tensor total_norm(std::vector<Tensor> tensors) {
+double total_norm(const std::vector<Tensor>& tensors) {
   constexpr int64_t RUN = 64;  // vectors that are summed in float32
   double sum = 0;
   for (const Tensor& tensor : tensors) {
@@ -72,21 +68,15 @@ Tensor total_norm(std::vector<Tensor> tensors) {
     }
     for (int64_t i = whole * LANES; i < count; ++i) sum += double(x[i]) * x[i];
   }
-  Tensor norm = torch::stable::empty({}, torch::headeronly::ScalarType::Double);
-  *static_cast<double*>(norm.data_ptr()) = std::sqrt(sum);
-  return norm;
+  return std::sqrt(sum);
 }
-
-}  // namespace
 
 STABLE_TORCH_LIBRARY_FRAGMENT(normlab, library) {
   library.def("cross_entropy(Tensor logits, int count, Tensor targets) -> (Tensor, Tensor)");
-  library.def("total_norm(Tensor[] tensors) -> Tensor");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(normlab, CPU, library) {
   library.impl("cross_entropy", TORCH_BOX(&cross_entropy));
-  library.impl("total_norm", TORCH_BOX(&total_norm));
 }
 
 }  // namespace normlab

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from normlab.kernels.program import INPUT, SAVED, Tensors, read
+from normlab.kernels.program import GRADIENT_PLACES, INPUT, SAVED, Tensors, read
 from normlab.kernels.settings import Pair
 
 _FAKES: dict[str, Callable[..., Any]] = {}
@@ -124,5 +124,17 @@ def _cross_entropy(logits: Tensor, count: int, targets: Tensor) -> tuple[Tensor,
 
 
 @_fake
-def _total_norm(tensors: Sequence[Tensor]) -> Tensor:
-    return torch.empty((), dtype=torch.float64, device=tensors[0].device if tensors else None)
+def _training_step(
+    x: Tensor,
+    count: int,
+    targets: Tensor,
+    tensors: Sequence[Tensor],
+    program: Sequence[int],
+    factors: Sequence[float],
+    wanted: Sequence[int],
+    owner: Sequence[int],
+) -> list[Tensor]:
+    places = [at for at in range(len(tensors)) if at % len(Tensors._fields) in GRADIENT_PLACES]
+    of = {number: places[at] for at, number in reversed(list(zip(wanted, owner, strict=True)))}
+    gradients = [torch.empty_like(tensors[of[number]]) for number in range(len(of))]
+    return [x.new_empty(3, dtype=torch.float64), *gradients]

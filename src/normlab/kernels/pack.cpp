@@ -58,7 +58,7 @@ Tensor pack(const Tensor& x, const std::optional<Tensor>& index, double scale, d
   std::vector<int64_t> shape(x.sizes().begin(), x.sizes().end());
   shape[0] = (count + LANES - 1) / LANES;
   shape.push_back(LANES);
-  Tensor out = torch::stable::empty({shape.data(), shape.size()}, ScalarType::Float);
+  Tensor out = unwritten(shape);
   vec* to = written(out);
   const bool bytes = x.scalar_type() == ScalarType::Byte;
   STD_TORCH_CHECK(bytes || x.scalar_type() == ScalarType::Float, "expected uint8 or float32");
@@ -81,7 +81,7 @@ Tensor unpack(const Tensor& data, int64_t count) {
   shape.pop_back();
   const int64_t blocks = shape[0], features = data.numel() / (blocks * LANES);
   shape[0] = count;
-  Tensor out = torch::stable::empty({shape.data(), shape.size()}, torch::headeronly::ScalarType::Float);
+  Tensor out = unwritten(shape);
   float* to = static_cast<float*>(out.data_ptr());
   parallel(blocks, [&](int64_t block) {
     const int64_t first = block * LANES, present = std::min<int64_t>(LANES, count - first);
@@ -109,7 +109,7 @@ Tensor unpack_backward(const Tensor& gradient) {
   const int64_t count = shape[0], features = gradient.numel() / count;
   shape[0] = (count + LANES - 1) / LANES;
   shape.push_back(LANES);
-  Tensor out = torch::stable::empty({shape.data(), shape.size()}, torch::headeronly::ScalarType::Float);
+  Tensor out = unwritten(shape);
   vec* to = written(out);
   parallel(shape[0], [&](int64_t block) {
     pack_block(from, nullptr, count, features, 1.0, 0.0f, block, to + block * features);

@@ -39,8 +39,12 @@ class Tensors(NamedTuple):
     mask: Tensor | None = None
 
 
+GRADIENT_PLACES = (0, 1, 2, 3, 8)
+"""Of the tensors that have gradients: weight, bias, gamma, beta, residual."""
+
+
 class Numbers(NamedTuple):
-    """The numbers of one stage, in the order of chain.cpp; those of its sources follow them."""
+    """The numbers of one stage, in the order of program.cpp; those of its sources follow them."""
 
     head: int
     stride: Pair

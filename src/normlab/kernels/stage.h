@@ -18,9 +18,9 @@ using After = std::function<void(int64_t block, const float* outputs)>;
 // Gives the gradient of a block's outputs: from memory, or computed into the room.
 using Gradient = std::function<const float*(int64_t block, float* room)>;
 
-// Those that were asked for; empty otherwise.
+// Those that were asked for.
 struct Gradients {
-  Tensor input, weight, bias;
+  MaybeTensor input, weight, bias;
 };
 
 // Numbers: stride and padding, two each.
@@ -73,7 +73,7 @@ class EpilogueBackward {
   void finish(int64_t block, vec* out) const;  // the gradient of a block of y
   Tensor input();                              // that of all of y, in the place of what `finish` reads
 
-  Tensor residual, gamma, beta;  // empty where there is none
+  MaybeTensor residual, gamma, beta;
 
  private:
   const Epilogue& epilogue_;

@@ -25,14 +25,7 @@ Work = Callable[[str], str]
 Say = Callable[[str], None]
 """Takes a line for the person who waits."""
 
-ENVIRONMENT = {
-    "OMP_NUM_THREADS": "1",
-    # glibc gives large blocks back at every step and takes fresh, empty pages for them: up to a fifth of the time.
-    "MALLOC_ARENA_MAX": "1",
-    "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
-    "MALLOC_TRIM_THRESHOLD_": str(1 << 31),
-    "MALLOC_TOP_PAD_": str(1 << 28),
-}
+ENVIRONMENT = {"OMP_NUM_THREADS": "1"}
 
 
 class Lost(Exception):  # noqa: N818 - what befell a payload, as data for the caller

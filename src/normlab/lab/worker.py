@@ -39,6 +39,9 @@ def begin(threads: int, gpus: int, parent: int) -> None:
     import torch
     from loky import process_executor
 
+    from normlab.train.memory import keep_freed
+
+    keep_freed()
     torch.set_num_threads(threads)
     # Loky takes the memory that the allocator keeps, as it is told to, for a leak, and would restart the worker.
     process_executor._MAX_MEMORY_LEAK_SIZE = MOST_MEMORY

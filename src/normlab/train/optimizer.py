@@ -1,6 +1,9 @@
 """The optimizer of a recipe, and its learning rate at every step."""
 
+import functools
+import inspect
 import math
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -25,6 +28,13 @@ def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
         return torch.optim.AdamW(groups, lr=recipe.lr, fused=True)
     momentum = recipe.momentum if recipe.optimizer == "momentum" else 0.0
     return torch.optim.SGD(groups, lr=recipe.lr, momentum=momentum, fused=True)
+
+
+def update_of(optimizer: torch.optim.Optimizer) -> Callable[[], object]:
+    """Its step without torch's wrappers for profilers, compilers and hooks, which nobody here uses: they take a
+    small network longer than the update.
+    """
+    return torch.no_grad()(functools.partial(inspect.unwrap(type(optimizer).step), optimizer))
 
 
 def _spared(model: nn.Module) -> set[nn.Parameter]:

@@ -19,7 +19,7 @@ from normlab.train import checkpoint
 from normlab.train.device import resolve, threads
 from normlab.train.evaluate import BATCH, evaluate, evaluate_precisely, finite
 from normlab.train.observer import Interrupted, Observer, Stopped
-from normlab.train.optimizer import learning_rate, make_optimizer
+from normlab.train.optimizer import learning_rate, make_optimizer, update_of
 from normlab.train.parallel import Team, told_of_others
 from normlab.train.prepare import Say, dataset_of, prepare, to_device
 from normlab.train.probing import Probing
@@ -152,6 +152,7 @@ class _Run:
         steps_per_epoch = self._steps_per_epoch() or 1
         step = self._step()
         batches = self._training_batches(streams, epoch, sums.steps, step.takes_lanes)
+        update = update_of(self.optimizer)
         clock = time.perf_counter()
         while True:
             if self.team.stops():
@@ -173,7 +174,7 @@ class _Run:
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
             sums.gradient_norm += outcome.gradient_norm
-            self.optimizer.step()
+            update()
             sums.steps += 1
             progress.steps += 1
             sums.examples += len(y)
