@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import torch
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
 from normlab.kernels import Pool, Settings
 from normlab.kernels.lanes import REFERENCE_WIDTH, pack_reference, unpack_reference
@@ -43,13 +43,22 @@ class Case:
         sides = zip(self.shape[1:], self.weight[2:], s.stride, s.padding, strict=False)
         return (self.weight[0], *((side + 2 * pad - kernel) // step + 1 for side, kernel, step, pad in sides))
 
+    @property
+    def exact(self) -> bool:
+        """Whether sums of few bits are not rounded: a convolution by fewer multiplications rounds its weights."""
+        if self.weight is None or len(self.weight) == 2:
+            return True
+        return self.settings.stride != (1, 1) or self.weight[3] not in (3, 4, 5)
+
     def tensors(self) -> dict[str, Tensor]:
-        """By the names of `stage`, float32. Inputs and weights have few bits: without a norm no sum is rounded,
-        and with one what is equal stays so, so that both sides of a comparison find the same maximum.
+        """By the names of `stage`, float32. Inputs and weights have few bits where it is exact: without a norm no sum
+        is rounded, and with one what is equal stays so, so that both sides of a comparison find the same maximum.
         """
         generator = torch.Generator().manual_seed(self.seed)
 
         def grid(*shape: int) -> Tensor:
+            if not self.exact:
+                return torch.randn(*shape, generator=generator)
             return torch.randint(-16, 17, shape, generator=generator) / 8
 
         found = {"x": grid(self.count, *self.shape)}
@@ -90,7 +99,7 @@ def _pools(draw, sides):
 
 @st.composite
 def cases(draw):
-    head = draw(st.sampled_from(["conv", "conv", "linear", "none", "none, flat"]))
+    head = draw(st.sampled_from(["conv", "conv", "conv, stride 1", "conv, stride 1", "linear", "none", "none, flat"]))
     channels, outputs = draw(st.sampled_from([1, 2, 3, 5, 6, 16, 19])), draw(st.sampled_from([1, 2, 4, 7, 16, 19]))
     flat = head in ("linear", "none, flat")
     sides = () if flat else _pair(draw, 1, 10)
@@ -98,11 +107,11 @@ def cases(draw):
     weight, stride, padding = None, (1, 1), (0, 0)
     if head == "linear":
         weight = (outputs, *shape)
-    elif head == "conv":
+    elif head.startswith("conv"):
         padding = _pair(draw, 0, 4)
-        stride = _pair(draw, 1, 3)
-        kernel = [draw(st.integers(1, min(5, side + 2 * pad))) for side, pad in zip(sides, padding, strict=True)]
-        weight = (outputs, channels, *kernel)
+        least, stride = (1, _pair(draw, 1, 3)) if head == "conv" else (3, (1, 1))
+        most = [min(5, side + 2 * pad) for side, pad in zip(sides, padding, strict=True)]
+        weight = (outputs, channels, *(draw(st.integers(min(least, each), each)) for each in most))
     kinds = st.sampled_from(list(ACTIVATIONS))
     norm = draw(st.sampled_from(["batch", "batch", "fixed", "none"]))
     before, activation = draw(st.one_of(st.just("none"), kinds)), draw(kinds)
@@ -163,12 +172,24 @@ def before_activation(case, tensors):
 
 
 def at_a_kink(case, tensors):
-    """Whether rounding decides on which side of zero a ReLU's input lies."""
+    """Whether rounding decides on which side of zero a ReLU's input lies, or which of a window is the largest."""
     z, *_ = before_activation(case, tensors)
-    if case.settings.activation != "relu":
+    near = 2e-6 * z.abs().max()
+    rounded = not case.exact or case.settings.norm != "none" or case.settings.before not in ("none", "relu")
+    if case.settings.activation == "relu" and ((z.abs() < near) & (rounded | (z != 0))).any():
+        return True
+    pool = case.settings.pool
+    if pool is None or pool.kind != "max" or case.exact:
         return False
-    zero = (z == 0) & (case.settings.norm == "none" and case.settings.before in ("none", "relu"))
-    return ((z.abs() < 2e-6 * z.abs().max()) & ~zero).any().item()
+    active = ACTIVATIONS[case.settings.activation](z)
+    if "mask" in tensors:
+        active = active * tensors["mask"]
+    windows = nn.functional.pad(active, (*[pool.padding[1]] * 2, *[pool.padding[0]] * 2), value=-math.inf)
+    windows = windows.unfold(2, pool.size[0], pool.stride[0]).unfold(3, pool.size[1], pool.stride[1]).flatten(-2)
+    if windows.shape[-1] == 1:
+        return False
+    first, second = windows.topk(2).values.unbind(-1)
+    return ((first - second < near) & (first != 0)).any().item()
 
 
 def allowed(case, tensors, truth):
